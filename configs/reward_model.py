@@ -1,0 +1,70 @@
+"""The reward model on ranked responses (paper, appendix C.2).
+
+  python -m instructjax.main --config=configs/reward_model.py:tiny,data=DIR \
+      --workdir=RUN
+
+Reads `comparisons` (prompt, K = 2..9 responses, their ranks) and, to put the
+reward's zero at the labelers' own answers, `demonstrations`. Starts from
+RUN/sft with a new scalar head; --config.init_from.policy=pretrain takes the
+base model instead. One epoch: more of them overfit, as the paper found.
+The paper's reward model has 6B parameters whatever the policy's size.
+"""
+
+import ml_collections
+
+from instructjax import config as config_lib
+
+
+def get_config(arg='tiny'):
+  size, words = config_lib.parse_arg(arg)
+  tiny = size == 'tiny'
+  own = size if size in ('tiny', 'gpt2', '350M', '760M') else '6B'
+  # The stages it grows from are the run's own if they have its size.
+  suffix = '' if own == size else f'_{own}'
+  sizes = {f'pretrain{suffix}': own, f'sft{suffix}': own}
+  config = ml_collections.ConfigDict(
+    {
+      'stage': 'reward_model',
+      'task': 'reward_model',
+      'train_on': 'comparisons',
+      'init_from': {'policy': f'sft{suffix}'},
+      'max_prompt_length': 96 if tiny else 1024,
+      'max_response_length': 64 if tiny else 1024,
+      'max_responses': 9,  # K_max: rows are padded to it
+      'batch_size': 16 if tiny else 64,  # prompts, each with all its pairs
+      'num_microbatches': 1,
+      'num_epochs': 1.0,
+      'num_iterations': 0,  # 0: as many as num_epochs makes
+      'learning_rate': {
+        'reward_model': {'tiny': 5e-4, 'gpt2': 2e-5}.get(size, 9e-6)
+      },
+      'schedule': {
+        'kind': 'cosine',
+        'warmup_share': 0.0,
+        'warmup_start': 0.0,
+        'decay_share': 1.0,
+        'final_fraction': 0.1,
+      },
+      'adam': {
+        'b1': 0.9,
+        'b2': 0.95,
+        'eps': 1e-8,
+        'weight_decay': 0.0,
+        'max_grad_norm': 1.0,
+      },
+      'log_every_iterations': 5,
+      'eval_every_iterations': 20 if tiny else 100,
+      'max_eval_rows': 1024,
+      'checkpoint_every_iterations': 20 if tiny else 100,
+      'keep_checkpoints': 2,
+      'sample_every_iterations': 20 if tiny else 100,
+      'num_samples': 8,
+      'stages': {},
+      **config_lib.common(size, words),
+    }
+  )
+  stages = config_lib.stage_configs(__file__, sizes)
+  if suffix:
+    stages[f'sft{suffix}'].init_from.policy = f'pretrain{suffix}'
+  config.stages = stages
+  return config

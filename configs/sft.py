@@ -1,0 +1,80 @@
+"""Supervised fine-tuning on demonstrations (paper, appendix C.1).
+
+  python -m instructjax.main --config=configs/sft.py:tiny,data=DIR --workdir=RUN
+
+Reads `demonstrations` (prompt, response). Starts from RUN/pretrain, which is
+run first if it is not there, or from any model folder
+(--config.init_from.policy=FOLDER). Trains 16 epochs, keeps each epoch's model
+in RUN/sft/epochs and the best as RUN/sft/model. Validation loss overfits after
+an epoch or so, as in the paper; more epochs still raise the reward model's
+score, by which later stages choose once there is a reward model.
+"""
+
+import ml_collections
+
+from instructjax import config as config_lib
+
+# Peak learning rate and batch size (PAPER.md, table 1b). The paper gives
+# 1.3B, 6B and 175B; the sizes in between take the nearest.
+PAPER = {
+  'tiny': (1e-3, 32),
+  'gpt2': (5e-5, 32),
+  '13B': (9.65e-6, 32),
+  '175B': (5.03e-6, 8),
+}
+
+
+def get_config(arg='tiny'):
+  size, words = config_lib.parse_arg(arg)
+  tiny = size == 'tiny'
+  learning_rate, batch_size = PAPER.get(size, (9.65e-6, 32))
+  return ml_collections.ConfigDict(
+    {
+      'stage': 'sft',
+      'task': 'sft',
+      'train_on': 'demonstrations',
+      'init_from': {'policy': 'pretrain'},
+      # Context 2k: prompts over 1k tokens are dropped, responses cut at 1k.
+      'max_prompt_length': 96 if tiny else 1024,
+      'max_response_length': 64 if tiny else 1024,
+      'loss_on': 'response',  # or 'sequence': the prompt's tokens as well
+      # Share of pretraining text among the rows (rl_init.py uses it).
+      'pretraining_fraction': 0.0,
+      'batch_size': batch_size,
+      'num_microbatches': 1,
+      'num_epochs': 16.0,
+      'num_iterations': 0,  # 0: as many as num_epochs makes
+      'learning_rate': {'policy': learning_rate},
+      'schedule': {
+        'kind': 'cosine',
+        'warmup_share': 0.0,
+        'warmup_start': 0.0,
+        'decay_share': 1.0,
+        'final_fraction': 0.1,
+      },
+      # Beta from the paper; the rest it does not print: epsilon and clipping
+      # are GPT-3's, and fine-tuning runs without weight decay.
+      'adam': {
+        'b1': 0.9,
+        'b2': 0.95,
+        'eps': 1e-8,
+        'weight_decay': 0.0,
+        'max_grad_norm': 1.0,
+      },
+      'dropout': 0.2,  # residual
+      'save_epochs': True,
+      # 'reward_model': the epoch with the best mean reward on validation
+      # prompts, once RUN has a reward model; until then, and with
+      # 'validation_loss' always, the one with the lowest validation loss.
+      'select_by': 'reward_model',
+      'log_every_iterations': 10,
+      'eval_every_iterations': 100,
+      'max_eval_rows': 256,
+      'checkpoint_every_iterations': 100,
+      'keep_checkpoints': 2,
+      'sample_every_iterations': 200,
+      'num_samples': 8,
+      'stages': config_lib.stage_configs(__file__, {'pretrain': size}),
+      **config_lib.common(size, words),
+    }
+  )

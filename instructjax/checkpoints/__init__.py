@@ -1,0 +1,1 @@
+"""Reading and writing training states and finished models."""

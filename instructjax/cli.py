@@ -1,0 +1,48 @@
+"""What all entry points share: subcommands, and manners towards mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import logging
+import sys
+
+from instructjax import errors
+
+COMMANDS = {
+  'train': ('instructjax.main', 'run a config and the stages it needs'),
+  'generate': ('instructjax.generate', 'complete prompts, or chat'),
+}
+
+
+def run(command: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
+  """Runs an entry point; a UserError becomes one line and status 2."""
+  logging.basicConfig(format='%(message)s', stream=sys.stderr)
+  logging.getLogger('instructjax').setLevel(logging.INFO)
+  try:
+    return command(argv)
+  except errors.UserError as error:
+    print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
+    return 2
+
+
+def refuse(message: str) -> None:
+  """What an argument parser does with a wrong command line."""
+  raise errors.UserError(f'{message}. See --help.')
+
+
+def main() -> int:
+  """The console script `instructjax COMMAND ...`."""
+  import importlib
+
+  argv = sys.argv[1:]
+  if argv and argv[0] in COMMANDS:
+    module = importlib.import_module(COMMANDS[argv[0]][0])
+    return run(module.command, argv[1:])
+  lines = [f'  {name:10} {text}' for name, (_, text) in COMMANDS.items()]
+  usage = 'usage: instructjax COMMAND ...\n\ncommands:\n' + '\n'.join(lines)
+  if not argv or argv[0] in ('-h', '--help'):
+    print(usage)
+    return 0
+  hint = errors.nearest(argv[0], COMMANDS)
+  print(f'error: unknown command {argv[0]!r}.{hint}', file=sys.stderr)
+  return 2

@@ -1,0 +1,233 @@
+"""Config files: loading one, its command-line overrides, its JSON form.
+
+A config file is plain Python with `get_config(arg='tiny')` that returns an
+ml_collections.ConfigDict. `FILE.py:ARG` passes ARG on; ARG is words separated
+by commas, a model size among them and `key=value` pairs.
+
+ml_collections' own flags load files through an interface that Python has
+removed, hence the few lines here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+import ast
+import importlib.util
+import pathlib
+from typing import Any
+
+import ml_collections
+
+from instructjax import errors
+
+ConfigDict = ml_collections.ConfigDict
+SIZES = (
+  'tiny',
+  'gpt2',
+  '350M',
+  '760M',
+  '1.3B',
+  '2.7B',
+  '6B',
+  '13B',
+  '175B',
+)
+# Sections that a stage takes over from the run it is a part of.
+SHARED = (
+  'seed',
+  'data',
+  'tokenizer',
+  'mesh',
+  'dtype',
+  'remat',
+  'wandb_project',
+)
+
+
+def load(spec: str) -> ConfigDict:
+  """Returns the locked config of 'FILE.py' or 'FILE.py:ARG'.
+
+  Raises:
+    UserError: if there is no such file, or it has no get_config.
+  """
+  path, _, arg = spec.partition(':')
+  config = _module(pathlib.Path(path)).get_config(*([arg] if arg else []))
+  return config.lock()
+
+
+def _module(path: pathlib.Path) -> Any:
+  if not path.is_file():
+    known = [str(p) for p in path.parent.glob('*.py')]
+    raise errors.UserError(
+      f'--config={path}: there is no such file.'
+      f'{errors.nearest(str(path), known)}'
+    )
+  spec = importlib.util.spec_from_file_location(f'config_{path.stem}', path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  if not hasattr(module, 'get_config'):
+    raise errors.UserError(
+      f'--config={path}: a config file must define get_config(arg).'
+    )
+  return module
+
+
+def parse_arg(arg: str) -> tuple[str, dict[str, str]]:
+  """Splits a config's ARG into a model size and its key=value words.
+
+  Raises:
+    UserError: for an unknown size or word.
+  """
+  size, words = 'tiny', {}
+  for word in filter(None, arg.split(',')):
+    key, equals, value = word.partition('=')
+    if equals and key == 'data':
+      words[key] = value
+    elif not equals and word in SIZES:
+      size = word
+    else:
+      raise errors.UserError(
+        f'config argument {word!r} is neither a model size'
+        f' ({", ".join(SIZES)}) nor data=FOLDER.{errors.nearest(word, SIZES)}'
+      )
+  return size, words
+
+
+def common(size: str, words: Mapping[str, str]) -> dict[str, Any]:
+  """Returns the sections that every stage of a run shares."""
+  return {
+    'seed': 0,
+    # Records, each a path, glob, folder or comma-separated list; what is not
+    # given is looked for by name in `folder`.
+    'data': {
+      'folder': words.get('data', ''),
+      'pretraining': '',
+      'demonstrations': '',
+      'comparisons': '',
+      'prompts': '',
+      # Share of the users, labelers or prompts held out for validation.
+      'validation_fraction': 0.1,
+    },
+    # The vocabulary of a tokenizer trained on the run's own text.
+    'tokenizer': {'vocab_size': 1024 if size == 'tiny' else 50257},
+    # Devices per axis; -1 takes what is left.
+    'mesh': {'data': -1, 'fsdp': 1, 'tensor': 1},
+    # 'auto' computes in bfloat16 where the device has it.
+    'dtype': 'auto',
+    # What the backward pass recomputes: 'none', 'dots' or 'full'.
+    'remat': 'none',
+    # Set it to log to Weights & Biases as well.
+    'wandb_project': '',
+  }
+
+
+def stage_configs(file: str, sizes: Mapping[str, str]) -> ConfigDict:
+  """Returns the configs of the stages a run may need first.
+
+  Args:
+    file: `__file__` of the config that asks; the others lie beside it.
+    sizes: {stage name: model size}; 'sft_6B' is configs/sft.py at 6B.
+  """
+  stages = ConfigDict()
+  for name, size in sizes.items():
+    config = sibling(file, name.removesuffix(f'_{size}'), size)
+    config.stage = name
+    for key in (*SHARED, 'stages'):
+      if key in config:
+        del config[key]
+    stages[name] = config
+  return stages
+
+
+def sibling(file: str, name: str, arg: str) -> ConfigDict:
+  """Returns the config NAME.py, in the same folder as `file`, for ARG."""
+  return _module(pathlib.Path(file).parent / f'{name}.py').get_config(arg)
+
+
+def override(config: ConfigDict, key: str, text: str) -> None:
+  """Sets config.KEY from a command line's VALUE, in the type it has.
+
+  Raises:
+    UserError: for an unknown key (with the nearest name) or a wrong type.
+  """
+  *sections, last = key.split('.')
+  node, path = config, 'config'
+  for name in (*sections, last):
+    if not isinstance(node, ConfigDict) or name not in node:
+      known = node.keys() if isinstance(node, ConfigDict) else ()
+      raise errors.UserError(
+        f'--config.{key}: {path} has no key {name!r}.'
+        f'{errors.nearest(name, known)} It has: {", ".join(sorted(known))}.'
+      )
+    parent, node, path = node, node[name], f'{path}.{name}'
+  if isinstance(node, ConfigDict):
+    raise errors.UserError(
+      f'--config.{key} is a section: set one of its keys'
+      f' ({", ".join(sorted(node))}).'
+    )
+  parent[last] = _parse(key, text, node)
+
+
+def _parse(key: str, text: str, old: Any) -> Any:
+  """Reads `text` as the type of `old`."""
+  if isinstance(old, str):
+    return text
+  kind = type(old)
+  try:
+    value = ast.literal_eval(text.capitalize() if kind is bool else text)
+    if kind is float and type(value) is int:
+      value = float(value)
+    if type(value) is not kind:
+      raise ValueError
+    return value
+  except (ValueError, SyntaxError):
+    raise errors.UserError(
+      f'--config.{key}={text}: needed {kind.__name__}, as in'
+      f' --config.{key}={old}.'
+    ) from None
+
+
+def resolve_stage(config: ConfigDict, stage: str) -> dict[str, Any]:
+  """Returns one stage's whole config as plain data, fit for JSON.
+
+  Args:
+    config: of the run.
+    stage: its own name, or one of `config.stages`.
+
+  Raises:
+    UserError: if the run has no such stage.
+  """
+  plain = config.to_dict()
+  stages = plain.pop('stages', {})
+  if stage == plain['stage']:
+    return plain
+  if stage not in stages:
+    known = ', '.join(stages) or 'none'
+    raise errors.UserError(
+      f'config.init_from names {stage!r}, which is neither a stage of'
+      f' this config ({known}) nor a folder that exists.'
+      f'{errors.nearest(stage, stages)}'
+    )
+  return stages[stage] | {key: plain[key] for key in SHARED}
+
+
+def first_difference(
+  old: Mapping[str, Any], new: Mapping[str, Any], path: str = ''
+) -> str | None:
+  """Returns 'key: old -> new' for the first key that differs, or None."""
+  for key in _ordered(old, new):
+    name = f'{path}{key}'
+    if key not in old or key not in new:
+      return f'{name}: {old.get(key, "absent")} -> {new.get(key, "absent")}'
+    a, b = old[key], new[key]
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+      found = first_difference(a, b, f'{name}.')
+      if found:
+        return found
+    elif a != b:
+      return f'{name}: {a!r} -> {b!r}'
+  return None
+
+
+def _ordered(old: Iterable[str], new: Iterable[str]) -> list[str]:
+  return [*old, *(key for key in new if key not in old)]

@@ -1,0 +1,1 @@
+"""Text to batches: records, tokenizer, encoded rows, loaders (no JAX here)."""

@@ -1,0 +1,164 @@
+"""From files to encoded training and validation rows, each read once.
+
+Every stage of a run asks the same `Feeds` for what it trains on, so the split
+into training and validation is one for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import logging
+from typing import Any
+
+from instructjax import errors
+from instructjax.data import prompts
+from instructjax.data import records
+from instructjax.data import sources
+from instructjax.data import splits
+from instructjax.data import tokenizer as tokenizer_lib
+
+log = logging.getLogger('instructjax')
+Rows = Mapping[str, Any]
+
+
+class Feeds:
+  """The records of a run, split once, encoded as stages want them.
+
+  Args:
+    data: config.data as a plain dict: 'folder', a spec for each kind of
+      record ('' = look in the folder), 'validation_fraction'.
+    seed: of the split.
+  """
+
+  def __init__(self, data: Mapping[str, Any], *, seed: int = 0):
+    self.data, self.seed = dict(data), seed
+    self.counts: dict[str, dict[str, int]] = {}
+    self._split: dict[str, tuple[list, list]] = {}
+
+  def spec(self, kind: str) -> str | None:
+    """Returns where the records of a kind are; None if nobody said."""
+    if self.data[kind]:
+      return self.data[kind]
+    if self.data['folder']:
+      return sources.find(self.data['folder'], kind)
+    return None
+
+  def records(self, kind: str) -> tuple[list, list]:
+    """Returns the training and validation records of a kind.
+
+    Raises:
+      UserError: if the config names none, or they cannot be read.
+    """
+    if kind not in self._split:
+      spec = self.spec(kind)
+      if spec is None:
+        folder = self.data['folder']
+        where = f' (there is none in {folder})' if folder else ''
+        raise errors.UserError(
+          f'this run needs {kind}{where}: set --config.data.{kind}=PATH, a'
+          ' file, folder or glob, or --config.data.folder=FOLDER that holds'
+          f' {kind}.jsonl.'
+        )
+      found = records.load(kind, spec)
+      train, valid, counts = splits.split(
+        found, self.data['validation_fraction'], self.seed
+      )
+      self._split[kind] = train, valid
+      self._count(kind, counts)
+    return self._split[kind]
+
+  def texts(self) -> list[str]:
+    """Returns the training text of the tokenizer: all that can be found."""
+    texts = [document.text for document in self.records('pretraining')[0]]
+    if self.spec('demonstrations') is not None:
+      for row in self.records('demonstrations')[0]:
+        texts += [row.prompt, row.response]
+    return texts
+
+  # Rows are empty, {}, where the split left nothing to validate on.
+
+  def pretraining(
+    self, tokenizer: tokenizer_lib.Tokenizer, length: int
+  ) -> tuple[Rows, Rows]:
+    """Returns packed training and validation rows of `length` tokens."""
+
+    def encode(found, **options):
+      return prompts.language_rows(found, tokenizer, length, **options)
+
+    return self._encode('pretraining', encode)
+
+  def demonstrations(
+    self,
+    tokenizer: tokenizer_lib.Tokenizer,
+    max_prompt_length: int,
+    max_response_length: int,
+    loss_on: str = 'response',
+  ) -> tuple[Rows, Rows]:
+    """Returns training and validation rows of prompts with responses."""
+
+    def encode(found, **options):
+      return prompts.demonstration_rows(
+        found,
+        tokenizer,
+        max_prompt_length,
+        max_response_length,
+        loss_on=loss_on,
+        **options,
+      )
+
+    return self._encode('demonstrations', encode)
+
+  def comparisons(
+    self,
+    tokenizer: tokenizer_lib.Tokenizer,
+    max_prompt_length: int,
+    max_response_length: int,
+    max_responses: int,
+  ) -> tuple[Rows, Rows, list[str]]:
+    """Returns training and validation comparisons, and the labelers' ids."""
+    train, valid = self.records('comparisons')
+    ids = {row.labeler_id for row in (*train, *valid)} - {None}
+    labelers = sorted(ids)
+
+    def encode(found, **options):
+      return prompts.comparison_rows(
+        found,
+        tokenizer,
+        max_prompt_length,
+        max_response_length,
+        max_responses=max_responses,
+        labelers=labelers,
+        **options,
+      )
+
+    return *self._encode('comparisons', encode), labelers
+
+  def prompts(
+    self, tokenizer: tokenizer_lib.Tokenizer, max_prompt_length: int
+  ) -> tuple[Rows, Rows]:
+    """Returns training and validation prompts."""
+
+    def encode(found, **options):
+      return prompts.prompt_rows(found, tokenizer, max_prompt_length, **options)
+
+    return self._encode('prompts', encode)
+
+  def _encode(self, kind, encode) -> tuple[Rows, Rows]:
+    rows = []
+    for name, found in zip(('train', 'valid'), self.records(kind), strict=True):
+      if name == 'valid' and not found:  # too little to hold any out
+        rows.append({})
+        continue
+      # A validation side may come to nothing; a training side may not.
+      encoded, counts = encode(found, allow_empty=name == 'valid')
+      self._count(f'{kind}/{name}', counts)
+      empty = not len(next(iter(encoded.values()), ()))
+      rows.append({} if empty else encoded)
+    return rows[0], rows[1]
+
+  def _count(self, name: str, counts: Mapping[str, int]) -> None:
+    """Keeps counts for the stage's data.json, and says what was lost."""
+    if self.counts.get(name) != counts:
+      self.counts[name] = dict(counts)
+      said = ', '.join(f'{k}={v}' for k, v in counts.items() if v)
+      log.info('data %s: %s', name, said)

@@ -1,0 +1,1 @@
+"""Evaluators: a training state in, named numbers out."""

@@ -1,0 +1,182 @@
+"""The outcome of a run, for a machine, a person and the eye.
+
+Reads what the stages left (metrics.jsonl, summary.json, samples.jsonl) and
+writes RUN/report.json, RUN/report.md and RUN/figures/*.png. Nothing is
+computed here that is not on disk, so a report can be made again at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import json
+import pathlib
+from typing import Any
+
+from instructjax import metrics
+from instructjax.checkpoints import orbax_io
+
+# One figure a stage kind: (title, metric names drawn together).
+PANELS = {
+  'sft': (
+    ('loss, nats per token', ('loss/language', 'validation/loss')),
+    ('tokens per second', ('perf/tokens_per_second',)),
+  ),
+  'reward_model': (
+    ('ranking loss', ('loss/ranking',)),
+    (
+      'pairs ordered as the labelers did',
+      ('reward_model/accuracy', 'validation/reward_model_accuracy'),
+    ),
+  ),
+  'ppo': (
+    ('reward', ('objective/scores', 'validation/scores')),
+    ('KL to the reference, nats a response', ('objective/kl', 'validation/kl')),
+    ('pretraining loss, nats per token', ('validation/pretraining_loss',)),
+    ('response length, tokens', ('rollout/response_length',)),
+  ),
+}
+
+
+def write(root: pathlib.Path) -> dict[str, Any]:
+  """Writes the report of all finished stages of a run, and returns it."""
+  stages = {}
+  for path in sorted(root.glob('*/summary.json'), key=_started):
+    config = json.loads((path.parent / 'config.json').read_text())
+    stages[path.parent.name] = {
+      'task': config['task'],
+      'train_on': config['train_on'],
+      'init_from': config['init_from'],
+      'seed': config['seed'],
+      'summary': json.loads(path.read_text()),
+      'data': _read_json(path.parent / 'data.json'),
+      'wall_seconds': _wall_seconds(path.parent),
+    }
+  report = {'stages': stages}
+  orbax_io.write_json(root / 'report.json', report)
+  figures = draw(root, stages)
+  (root / 'report.md').write_text(_markdown(root, stages, figures))
+  return report
+
+
+def _started(path: pathlib.Path) -> float:
+  return (path.parent / 'config.json').stat().st_mtime
+
+
+def _read_json(path: pathlib.Path) -> Any:
+  return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _wall_seconds(folder: pathlib.Path) -> float:
+  lines = metrics.read(folder / 'metrics.jsonl')
+  return lines[-1]['wall_seconds'] if lines else 0.0
+
+
+def draw(root: pathlib.Path, stages: Mapping[str, Any]) -> list[str]:
+  """Draws one figure per stage; returns their paths relative to the run."""
+  import matplotlib
+
+  matplotlib.use('Agg')
+  import matplotlib.pyplot as plt
+
+  (root / 'figures').mkdir(exist_ok=True)
+  drawn = []
+  for stage, told in stages.items():
+    lines = metrics.read(root / stage / 'metrics.jsonl')
+    panels = PANELS.get(told['task'])
+    if not lines or not panels:
+      continue
+    figure, axes = plt.subplots(
+      1, len(panels), figsize=(4 * len(panels), 3), layout='constrained'
+    )
+    for axis, (title, names) in zip(axes, panels, strict=True):
+      for name in names:
+        points = [
+          (line['iteration'], line[name])
+          for line in lines
+          if line.get(name) is not None
+        ]
+        if points:
+          axis.plot(*zip(*points, strict=True), label=name, marker=_dot(points))
+      axis.set_title(title, fontsize=10)
+      axis.set_xlabel('iteration')
+      axis.legend(fontsize=8)
+    figure.suptitle(stage)
+    figure.savefig(root / 'figures' / f'{stage}.png', dpi=120)
+    plt.close(figure)
+    drawn.append(f'figures/{stage}.png')
+  return drawn
+
+
+def _dot(points: list) -> str:
+  return '.' if len(points) < 30 else ''
+
+
+def _markdown(root: pathlib.Path, stages, figures: list[str]) -> str:
+  parts = ['# Report', '']
+  parts += ['| stage | trained on | iterations | minutes | result |']
+  parts += ['|---|---|---|---|---|']
+  for stage, told in stages.items():
+    summary = told['summary']
+    minutes = told['wall_seconds'] / 60
+    parts.append(
+      f'| {stage} | {told["train_on"]} | {summary["iterations"]} |'
+      f' {minutes:.1f} | {_headline(summary)} |'
+    )
+  parts.append('')
+  for figure in figures:
+    parts += [f'![{figure}]({figure})', '']
+  for stage, told in stages.items():
+    if told['task'] == 'ppo':
+      parts += _samples(root, stage)
+  return '\n'.join(parts)
+
+
+def _headline(summary: Mapping[str, Any]) -> str:
+  """The one number of a stage, with its interval where it has one."""
+  if 'accuracy' in summary:
+    found = summary['accuracy']
+    return f'accuracy {_interval(found)} on {found["pairs"]} held-out pairs'
+  if 'policy' in summary:
+    policy = summary['policy']
+    said = []
+    if 'scores_gain' in policy:
+      gain = _interval(policy['scores_gain'])
+      said.append(f'reward over its start {gain}, KL {_interval(policy["kl"])}')
+    if 'pretraining_loss' in policy:
+      before = summary['reference']['pretraining_loss']
+      after = policy['pretraining_loss']
+      said.append(f'pretraining loss {before:.3f} -> {after:.3f}')
+    return '; '.join(said)
+  if summary.get('validation_loss') is not None:
+    return f'validation loss {summary["validation_loss"]:.3f} nats per token'
+  return ''
+
+
+def _interval(found: Mapping[str, float]) -> str:
+  return f'{found["mean"]:.3f} [{found["low"]:.3f}, {found["high"]:.3f}]'
+
+
+def _samples(root: pathlib.Path, stage: str) -> list[str]:
+  """The followed prompts, first answers beside last."""
+  lines = metrics.read(root / stage / 'samples.jsonl')
+  if not lines:
+    return []
+  first = min(line['iteration'] for line in lines)
+  last = max(line['iteration'] for line in lines)
+  before = {x['prompt']: x for x in lines if x['iteration'] == first}
+  parts = [f'## Answers of {stage}', '']
+  parts += [
+    f'| prompt | iteration {first} | iteration {last} |',
+    '|---|---|---|',
+  ]
+  for line in lines:
+    if line['iteration'] == last and line['prompt'] in before:
+      old = before[line['prompt']]
+      cells = (line['prompt'], old['response'], line['response'])
+      parts.append('| ' + ' | '.join(_cell(text) for text in cells) + ' |')
+  return [*parts, '']
+
+
+def _cell(text: str, width: int = 160) -> str:
+  short = text if len(text) <= width else text[: width - 1] + '…'
+  return short.replace('|', '\\|').replace('\n', ' ')

@@ -1,0 +1,212 @@
+"""Completes prompts with a trained model, or chats in the terminal.
+
+  python -m instructjax.generate --model=RUN/ppo_ptx/model --prompt='Name a bird.'
+  python -m instructjax.generate --model=RUN/sft/model --prompts=prompts.jsonl \
+      --out=answers.jsonl --samples=4
+  python -m instructjax.generate --model=RUN/ppo_ptx/model --chat
+
+Answers are written as JSON lines, {"prompt", "response", "sample"}, to --out
+or standard output. The same seed gives the same answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+import functools
+import json
+import pathlib
+import sys
+
+from instructjax import cli
+from instructjax import errors
+
+_BATCH = 64
+_BUCKET = 32  # prompts are padded to a multiple of it: few programs to compile
+
+
+def parser() -> argparse.ArgumentParser:
+  """Returns the command line's parser."""
+  flags = argparse.ArgumentParser(
+    prog='python -m instructjax.generate',
+    description='Complete prompts with a trained model, or chat with it.',
+    allow_abbrev=False,
+  )
+  add = flags.add_argument
+  add('--model', required=True, metavar='FOLDER', help='RUN/STAGE/model')
+  add('--prompt', action='append', default=[], help='may be repeated')
+  add('--prompts', metavar='FILES', help='prompt records: path, glob, folder')
+  add('--chat', action='store_true', help='talk to the model')
+  add('--out', metavar='FILE.jsonl', help='instead of standard output')
+  add('--samples', type=int, default=1, help='answers to each prompt')
+  add('--max_new_tokens', type=int, default=64)
+  add('--temperature', type=float, default=1.0, help='0: the likeliest token')
+  add('--top_k', type=int, default=0, help='0: all tokens')
+  add('--top_p', type=float, default=1.0)
+  add('--seed', type=int, default=0)
+  return flags
+
+
+class Generator:
+  """A loaded model that answers prompts.
+
+  Args:
+    folder: a model folder.
+    options: sampling options of the command line.
+  """
+
+  def __init__(self, folder: pathlib.Path, options: argparse.Namespace):
+    from instructjax import sharding
+    from instructjax.data import tokenizer
+    from instructjax.stages import workdir
+
+    self.options = options
+    value = str(folder if '/' in str(folder) else f'./{folder}')
+    start = workdir.find_start(pathlib.Path(), 'policy', value, dropout=0.0)
+    path = start.folder / 'tokenizer.model'
+    self.tokenizer = tokenizer.Tokenizer.load(str(path))
+    self.config = start.config
+    self.params = start.load(sharding.make_mesh())
+    self.room = self.config.max_length - options.max_new_tokens
+    if options.max_new_tokens < 1 or self.room < 1:
+      raise errors.UserError(
+        f'--max_new_tokens={options.max_new_tokens} must be from 1 to'
+        f' {self.config.max_length - 1}, as the model has'
+        f' {self.config.max_length} positions.'
+      )
+
+  def answer(self, prompts: Sequence[str]) -> Iterator[list[str]]:
+    """Yields the answers to each prompt, --samples of them.
+
+    Raises:
+      UserError: if a prompt is too long for the model.
+    """
+    ids = [self.tokenizer.encode_prompt(text) for text in prompts]
+    for text, tokens in zip(prompts, ids, strict=True):
+      if len(tokens) > self.room:
+        raise errors.UserError(
+          f'prompt {text[:40]!r} has {len(tokens)} tokens, and with'
+          f' --max_new_tokens={self.options.max_new_tokens} the model has room'
+          f' for {self.room}: shorten it or lower --max_new_tokens.'
+        )
+    count = self.options.samples
+    work = [tokens for tokens in ids for _ in range(count)]
+    answers = []
+    for start in range(0, len(work), _BATCH):
+      answers += self._batch(work[start : start + _BATCH], start)
+    for i in range(len(prompts)):
+      yield answers[i * count : (i + 1) * count]
+
+  def _batch(self, rows: list[list[int]], first: int) -> list[str]:
+    """Answers up to _BATCH encoded prompts; row n uses key first + n."""
+    import jax
+    import numpy as np
+
+    longest = max(len(row) for row in rows)
+    width = min(-(-longest // _BUCKET) * _BUCKET, self.room)
+    tokens = np.full((len(rows), width), self.tokenizer.pad_id, np.int32)
+    mask = np.zeros((len(rows), width), bool)
+    for i, row in enumerate(rows):
+      tokens[i, width - len(row) :] = row
+      mask[i, width - len(row) :] = True
+    fold = jax.vmap(jax.random.fold_in, (None, 0))
+    numbers = np.arange(first, first + len(rows))
+    keys = fold(jax.random.key(self.options.seed), numbers)
+    samples = self._sample(self.params, tokens, mask, keys)
+    kept = zip(
+      np.asarray(samples.tokens), np.asarray(samples.mask), strict=True
+    )
+    return [self.tokenizer.decode(row[keep].tolist()) for row, keep in kept]
+
+  @functools.cached_property
+  def _sample(self):
+    import jax
+
+    from instructjax.sampling import decode
+
+    chosen = ('max_new_tokens', 'temperature', 'top_k', 'top_p')
+    return jax.jit(
+      functools.partial(
+        decode.sample,
+        self.config,
+        eos_id=self.tokenizer.eos_id,
+        pad_id=self.tokenizer.pad_id,
+        **{name: getattr(self.options, name) for name in chosen},
+      )
+    )
+
+
+def chat(generator: Generator) -> int:
+  """Talks with the person at the terminal until end of input."""
+  from instructjax.data import layouts
+
+  history: list[tuple[str, str]] = []
+  print('end with Ctrl-D; /new forgets the conversation', file=sys.stderr)
+  while True:
+    try:
+      said = input('> ')
+    except (EOFError, KeyboardInterrupt):
+      print()
+      return 0
+    if said.strip() == '/new':
+      history.clear()
+      continue
+    if not said.strip():
+      continue
+    history.append(('user', said))
+    try:
+      answer = next(generator.answer([layouts.render(history)]))[0]
+    except errors.UserError as error:
+      print(f'error: {error} /new starts over.', file=sys.stderr)
+      history.pop()
+      continue
+    history.append(('assistant', answer))
+    print(answer, flush=True)
+
+
+def command(argv: Sequence[str]) -> int:
+  """Runs the command line; returns its exit status."""
+  flags = parser()
+  flags.error = cli.refuse
+  options = flags.parse_args(argv)
+  if not (options.prompt or options.prompts or options.chat):
+    raise errors.UserError(
+      'nothing to do: give --prompt=TEXT, --prompts=FILE.jsonl or --chat.'
+    )
+  if (
+    options.samples < 1 or options.temperature < 0 or not 0 < options.top_p <= 1
+  ):
+    raise errors.UserError(
+      'needed --samples of at least 1, --temperature of at least 0 and --top_p'
+      ' over 0 and up to 1.'
+    )
+  generator = Generator(pathlib.Path(options.model), options)
+  if options.chat:
+    return chat(generator)
+  prompts = list(options.prompt)
+  if options.prompts:
+    from instructjax.data import records
+
+    found = records.load('prompts', options.prompts)
+    prompts += [record.text for record in found]
+  lines = [
+    json.dumps({'prompt': prompt, 'sample': i, 'response': text})
+    for prompt, answers in zip(prompts, generator.answer(prompts), strict=True)
+    for i, text in enumerate(answers)
+  ]
+  text = '\n'.join(lines) + '\n'
+  if not options.out:
+    sys.stdout.write(text)
+    return 0
+  try:
+    pathlib.Path(options.out).write_text(text)
+  except OSError as error:
+    raise errors.UserError(
+      f'--out={options.out} cannot be written ({error.strerror}): choose'
+      ' another file.'
+    ) from error
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(cli.run(command, sys.argv[1:]))

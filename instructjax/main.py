@@ -1,0 +1,88 @@
+"""Runs a config, and first the stages whose results it needs.
+
+  python -m instructjax.main --config=configs/ppo_ptx.py[:ARG] --workdir=DIR \
+      [--config.KEY=VALUE ...]
+
+The same command again resumes where it stopped. Exit status: 0 when all is
+done, 2 for a wrong config, path or data file, 128 + signal number when Ctrl-C
+or SIGTERM asked to save and stop.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+import pathlib
+import sys
+
+from instructjax import cli
+from instructjax import errors
+
+
+def parser() -> argparse.ArgumentParser:
+  """Returns the parser of everything but the config's own keys."""
+  flags = argparse.ArgumentParser(
+    prog='python -m instructjax.main',
+    description='Train the stage a config describes, and those it needs.',
+    epilog='--config.KEY=VALUE overrides any key of the config, as in'
+    ' --config.learning_rate=1e-5 or --config.data.prompts=prompts.jsonl.'
+    ' The same command again resumes an interrupted run.',
+    allow_abbrev=False,
+  )
+  flags.add_argument(
+    '--config',
+    required=True,
+    metavar='FILE.py[:ARG]',
+    help='a file of configs/; ARG is a model size (tiny, gpt2, 1.3B, 6B,'
+    ' 175B ...) and further words, as in 6B,data=FOLDER',
+  )
+  flags.add_argument(
+    '--workdir',
+    required=True,
+    metavar='DIR',
+    help='where checkpoints, metrics, samples and the report go',
+  )
+  return flags
+
+
+def parse(argv: Sequence[str]):
+  """Returns (config, workdir) of a command line.
+
+  Raises:
+    UserError: for a wrong flag, file, key or value.
+  """
+  from instructjax import config as config_lib
+
+  flags = parser()
+  flags.error = cli.refuse
+  known, rest = flags.parse_known_args(argv)
+  config = config_lib.load(known.config)
+  rest = list(rest)
+  while rest:
+    flag, equals, value = rest.pop(0).partition('=')
+    if not flag.startswith('--config.'):
+      raise errors.UserError(
+        f'unknown flag {flag!r}.{errors.nearest(flag, _FLAGS)} Keys of the'
+        ' config are set by --config.KEY=VALUE.'
+      )
+    if not equals:
+      if not rest:
+        raise errors.UserError(f'{flag} needs a value: {flag}=VALUE.')
+      value = rest.pop(0)
+    config_lib.override(config, flag.removeprefix('--config.'), value)
+  return config, pathlib.Path(known.workdir)
+
+
+_FLAGS = ('--config', '--workdir', '--help')
+
+
+def command(argv: Sequence[str]) -> int:
+  """Runs the command line; returns its exit status."""
+  config, workdir = parse(argv)
+  from instructjax import stages  # imports JAX: not before --help and typos
+
+  return stages.run(config, workdir)
+
+
+if __name__ == '__main__':
+  sys.exit(cli.run(command, sys.argv[1:]))

@@ -1,0 +1,180 @@
+"""Where numbers go: metrics.jsonl, TensorBoard, W&B and the terminal.
+
+`MetricsLog` is a trainer hook that averages what the iterations since the last
+line brought. Device arrays are read only when a line is due, so that logging
+does not hold the device up in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+import json
+import logging
+import math
+import pathlib
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import tensorboardX
+import tqdm
+
+log = logging.getLogger('instructjax')
+
+
+class MetricsLog:
+  """Collects an iteration's numbers and writes a line every so often.
+
+  Args:
+    folder: of the stage; `metrics.jsonl` and event files go there.
+    stage: its name.
+    start: iterations already done; later lines of an interrupted run are
+      removed, as those iterations run again.
+    total: iterations of the whole stage.
+    log_every: iterations per line.
+    tokens_per_iteration: for the rate; 0 gives none.
+    watch: numbers -> warnings (evaluation.warnings), or None.
+    wandb: a W&B run, or None.
+  """
+
+  def __init__(
+    self,
+    folder: pathlib.Path,
+    stage: str,
+    *,
+    start: int,
+    total: int,
+    log_every: int,
+    tokens_per_iteration: int = 0,
+    watch: Callable[[Mapping[str, float]], list[str]] | None = None,
+    wandb: Any = None,
+  ):
+    self.stage, self.total, self.log_every = stage, total, log_every
+    self.tokens = tokens_per_iteration
+    self.watch = watch or (lambda numbers: [])
+    self.wandb = wandb
+    self.path = folder / 'metrics.jsonl'
+    lines = keep_until(self.path, start)
+    self._elapsed = lines[-1]['wall_seconds'] if lines else 0.0
+    self._file = self.path.open('a')
+    self._events = tensorboardX.SummaryWriter(
+      str(folder / 'tensorboard'), purge_step=start + 1, write_to_disk=True
+    )
+    self._since: dict[str, list] = {}
+    self._began = self._last = time.perf_counter()
+    self._count = 0
+    self._bar = tqdm.tqdm(
+      total=total,
+      initial=start,
+      desc=stage,
+      unit='it',
+      disable=not sys.stderr.isatty(),
+    )
+
+  def __call__(self, iteration: int, state: Any, metrics: Mapping) -> None:
+    """The hook; `metrics` is {name: [values]} (trainer.fit)."""
+    for name, values in metrics.items():
+      self._since.setdefault(name, []).extend(values)
+    self._count += 1
+    self._bar.update(1)
+    if iteration % self.log_every == 0 or iteration == self.total:
+      numbers = {k: float(np.mean(v)) for k, v in self._since.items()}
+      now = time.perf_counter()
+      seconds = (now - self._last) / self._count
+      if self.tokens:
+        numbers['perf/tokens_per_second'] = self.tokens / seconds
+      numbers['perf/seconds_per_iteration'] = seconds
+      self._since, self._count, self._last = {}, 0, now
+      self.write(iteration, int(state.step), numbers)
+
+  def write(
+    self, iteration: int, step: int, numbers: Mapping[str, float]
+  ) -> None:
+    """Writes one line everywhere, at once."""
+    wall = self._elapsed + time.perf_counter() - self._began
+    line = {
+      'stage': self.stage,
+      'iteration': iteration,
+      'step': step,
+      'wall_seconds': round(wall, 3),
+    }
+    # JSON has no NaN; null keeps the line readable by every parser.
+    finite = {k: v if math.isfinite(v) else None for k, v in numbers.items()}
+    warnings = self.watch(numbers)
+    for text in warnings:
+      log.warning('%s %d: warning: %s', self.stage, iteration, text)
+    if warnings:
+      line['warnings'] = warnings
+    self._file.write(json.dumps({**line, **finite}) + '\n')
+    self._file.flush()
+    for name, value in numbers.items():
+      self._events.add_scalar(name, value, iteration)
+    if self.wandb is not None:
+      self.wandb.log({f'{self.stage}/{k}': v for k, v in numbers.items()})
+    self._show(iteration, numbers)
+
+  def _show(self, iteration: int, numbers: Mapping[str, float]) -> None:
+    chosen = {k: numbers[k] for k in _HEADLINES if k in numbers}
+    shown = ' '.join(f'{k}={_short(v)}' for k, v in chosen.items())
+    if self._bar.disable:
+      rate = numbers.get('perf/seconds_per_iteration', 0.0)
+      left = _minutes(rate * (self.total - iteration))
+      log.info(
+        '%s %d/%d %s (%s left)', self.stage, iteration, self.total, shown, left
+      )
+    else:
+      self._bar.set_postfix_str(shown)
+
+  def close(self) -> None:
+    """Flushes and closes everything."""
+    self._bar.close()
+    self._events.close()
+    self._file.close()
+
+
+_HEADLINES = (
+  'loss/language',
+  'loss/ranking',
+  'reward_model/accuracy',
+  'validation/loss',
+  'validation/reward_model_accuracy',
+  'objective/scores',
+  'objective/kl',
+  'ptx/loss',
+  'validation/scores',
+  'validation/pretraining_loss',
+  'perf/tokens_per_second',
+)
+
+
+def _short(value: float) -> str:
+  return f'{value:.0f}' if abs(value) >= 1000 else f'{value:.3g}'
+
+
+def _minutes(seconds: float) -> str:
+  return f'{int(seconds // 60)}:{int(seconds % 60):02d}'
+
+
+def read(path: pathlib.Path) -> list[dict[str, Any]]:
+  """Returns the lines of a JSONL file that are whole; [] if it is missing."""
+  if not path.exists():
+    return []
+  lines = []
+  for line in path.read_text().splitlines():
+    try:
+      lines.append(json.loads(line))
+    except ValueError:
+      break  # the last line of a killed run
+  return lines
+
+
+def keep_until(path: pathlib.Path, iteration: int) -> list[dict[str, Any]]:
+  """Drops lines of later iterations from a JSONL file; returns the kept."""
+  lines = read(path)
+  kept = [line for line in lines if line['iteration'] <= iteration]
+  if path.exists():
+    temporary = path.with_name(f'.{path.name}.part')
+    temporary.write_text(''.join(json.dumps(line) + '\n' for line in kept))
+    temporary.replace(path)
+  return kept

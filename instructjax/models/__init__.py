@@ -1,0 +1,1 @@
+"""One decoder for all model families, and the heads that stand on it."""

@@ -1,0 +1,361 @@
+"""The decoder as pure functions: train on sequences, or extend a cache.
+
+Parameters are a plain pytree of float32 arrays; the layers' leaves carry a
+leading axis L and a scan runs over it:
+
+  {'embedding': {'tokens': [V, D], 'positions': [max_length, D]},
+   'layers': {'attention_norm', 'qkv', 'attention_output', 'mlp_norm',
+              'mlp_input', 'mlp_output'},
+   'final_norm': {'scale': [D], 'bias': [D]}}
+
+A token's position is the number of kept tokens before it, so padding, on
+whichever side and whatever it holds, changes nothing at kept tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import functools
+import math
+from typing import Any
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+from instructjax.models import config as config_lib
+from instructjax.models import layers
+
+Array = jax.Array
+Params = Any
+ModelConfig = config_lib.ModelConfig
+
+
+@struct.dataclass
+class Cache:
+  """Keys and values of the tokens seen so far.
+
+  Attributes:
+    keys: f[L, B, H, S, head_dim], S columns of which `index` are written.
+    values: the same shape.
+    mask: bool[B, S], written and kept.
+    positions: i32[B], the next kept token's position in each row.
+    index: i32[], the next column to write, the same in all rows.
+  """
+
+  keys: Array
+  values: Array
+  mask: Array
+  positions: Array
+  index: Array
+
+
+def init(config: ModelConfig, key: Array) -> Params:
+  """Returns float32 parameters drawn as GPT-2's were.
+
+  Embeddings N(0, 0.02), positions N(0, 0.01); blocks as `layers.Block` says.
+
+  Source: Radford et al. 2019 and its released code (positions: model.py).
+  """
+  token_key, position_key, layer_key = jax.random.split(key, 3)
+  normal = functools.partial(jax.random.normal, dtype=jnp.float32)
+  width = config.d_model
+  return {
+    'embedding': {
+      'tokens': 0.02 * normal(token_key, (config.vocab_size, width)),
+      'positions': 0.01 * normal(position_key, (config.max_length, width)),
+    },
+    'layers': jax.vmap(functools.partial(_init_block, config))(
+      jax.random.split(layer_key, config.num_layers)
+    ),
+    'final_norm': {'scale': jnp.ones(width), 'bias': jnp.zeros(width)},
+  }
+
+
+def _init_block(config: ModelConfig, key: Array) -> Params:
+  x = jnp.zeros((1, 1, config.d_model), jnp.float32)
+  variables = layers.Block(config).init(
+    key, x, lambda q, k, v: (v, None), lambda y, branch: y
+  )
+  return variables['params']
+
+
+def num_parameters(config: ModelConfig) -> int:
+  """Returns how many numbers `init` would draw, without drawing them."""
+  shapes = jax.eval_shape(functools.partial(init, config), jax.random.key(0))
+  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+
+
+def unembedding(params: Params) -> Array:
+  """Returns the output embedding f32[V, D], which is the input's."""
+  return params['embedding']['tokens']
+
+
+def hidden(
+  config: ModelConfig,
+  params: Params,
+  tokens: Array,
+  mask: Array | None = None,
+  *,
+  dropout_keys: Array | None = None,
+) -> Array:
+  """Returns what the final norm gives at every token.
+
+  Args:
+    config: the model's shape.
+    params: as `init` returns them.
+    tokens: i32[B, T].
+    mask: bool[B, T], kept tokens; None keeps all.
+    dropout_keys: key[B]; each row's dropout comes from its own key, so that
+      neither its neighbours nor the cut into micro-batches matters. None: no
+      dropout.
+
+  Returns:
+    f[B, T, D] in the compute type; finite but meaningless where not kept.
+  """
+  length = tokens.shape[1]
+  x, positions = _embed(config, params, tokens, mask, 0)
+  drop = functools.partial(_dropout, config.dropout, dropout_keys)
+  visible = _visibility(config, positions, positions, _causal(length), mask)
+
+  def attention(layer, carry, q, k, v):
+    return layers.causal_attend(q, k, v, visible(layer)), (carry, None)
+
+  x, _, _ = _run_layers(config, params, drop(0, x), attention, None, drop)
+  return _final_norm(params, x)
+
+
+def logits(
+  config: ModelConfig,
+  params: Params,
+  tokens: Array,
+  mask: Array | None = None,
+) -> Array:
+  """Returns next-token logits f32[B, T, V]; for small vocabularies and tests.
+
+  Losses use `hidden` and chunks over the sequence instead.
+  """
+  x = hidden(config, params, tokens, mask)
+  table = unembedding(params).astype(x.dtype)
+  return jnp.einsum('btd,vd->btv', x, table, preferred_element_type=jnp.float32)
+
+
+def prefill(
+  config: ModelConfig,
+  params: Params,
+  tokens: Array,
+  mask: Array,
+  *,
+  length: int,
+) -> tuple[Array, Cache]:
+  """Runs the prompts and keeps their keys and values.
+
+  Args:
+    config: the model's shape.
+    params: as `init` returns them.
+    tokens: i32[B, T].
+    mask: bool[B, T], kept tokens.
+    length: S >= T, how many columns the cache will have.
+
+  Returns:
+    f[B, T, D], as `hidden`, and the cache with T of S columns written.
+
+  Raises:
+    ValueError: while tracing, if length < T.
+  """
+  written = tokens.shape[1]
+  if length < written:
+    raise ValueError(f'length={length} must be at least T={written}.')
+  x, positions = _embed(config, params, tokens, mask, 0)
+  visible = _visibility(config, positions, positions, _causal(written), mask)
+
+  def attention(layer, carry, q, k, v):
+    return layers.causal_attend(q, k, v, visible(layer)), (carry, (k, v))
+
+  x, _, (keys, values) = _run_layers(config, params, x, attention, None)
+  free = length - written
+  columns = ((0, 0), (0, 0), (0, 0), (0, free), (0, 0))
+  cache = Cache(
+    keys=jnp.pad(keys, columns),
+    values=jnp.pad(values, columns),
+    mask=jnp.pad(mask, ((0, 0), (0, free))),
+    positions=jnp.sum(mask, axis=1, dtype=jnp.int32),
+    index=jnp.asarray(written, jnp.int32),
+  )
+  return _final_norm(params, x), cache
+
+
+def extend(
+  config: ModelConfig,
+  params: Params,
+  cache: Cache,
+  tokens: Array,
+  mask: Array,
+) -> tuple[Array, Cache]:
+  """Runs T more tokens after those in the cache; differentiable.
+
+  T = 1 decodes; T = R scores a response after a prompt run once.
+
+  Args:
+    config: the model's shape.
+    params: as `init` returns them.
+    cache: with at least T free columns (not checked: the index is traced).
+    tokens: i32[B, T].
+    mask: bool[B, T], kept tokens.
+
+  Returns:
+    f[B, T, D], as `hidden` of the whole sequences gives at these tokens, and
+    the cache with T more columns written.
+  """
+  batch, length = tokens.shape
+  x, positions = _embed(config, params, tokens, mask, cache.positions[:, None])
+  kept = jax.lax.dynamic_update_slice(cache.mask, mask, (0, cache.index))
+  key_positions = _positions(kept)
+  columns = jnp.arange(kept.shape[1])
+  causal = columns <= cache.index + jnp.arange(length)[:, None]  # bool[T, S]
+  visible = _visibility(config, positions, key_positions, causal, kept)
+
+  def attention(layer, carry, q, k, v):
+    keys, values = carry
+    start = (layer, 0, 0, cache.index, 0)
+    keys = jax.lax.dynamic_update_slice(keys, k[None], start)
+    values = jax.lax.dynamic_update_slice(values, v[None], start)
+    all_k = jax.lax.dynamic_index_in_dim(keys, layer, keepdims=False)
+    all_v = jax.lax.dynamic_index_in_dim(values, layer, keepdims=False)
+    return layers.attend(q, all_k, all_v, visible(layer)), (
+      (keys, values),
+      None,
+    )
+
+  carry = (cache.keys, cache.values)
+  x, (keys, values), _ = _run_layers(config, params, x, attention, carry)
+  return _final_norm(params, x), Cache(
+    keys=keys,
+    values=values,
+    mask=kept,
+    positions=cache.positions + jnp.sum(mask, axis=1, dtype=jnp.int32),
+    index=cache.index + length,
+  )
+
+
+def repeat_cache(cache: Cache, k: int) -> Cache:
+  """Returns the cache of B * k rows, each row k times in a row."""
+  return cache.replace(
+    keys=jnp.repeat(cache.keys, k, axis=1),
+    values=jnp.repeat(cache.values, k, axis=1),
+    mask=jnp.repeat(cache.mask, k, axis=0),
+    positions=jnp.repeat(cache.positions, k, axis=0),
+  )
+
+
+def _run_layers(
+  config: ModelConfig,
+  params: Params,
+  x: Array,
+  attention: Callable[..., Any],
+  carry: Any,
+  drop: Callable[..., Array] | None = None,
+) -> tuple[Array, Any, Any]:
+  """Scans the blocks; `carry` (a cache) passes from layer to layer.
+
+  attention(layer, carry, q, k, v) -> f[B, H, T, head_dim], (carry, kept), and
+  what is kept comes back stacked over layers.
+  """
+  block = layers.Block(config)
+
+  def body(state, layer_and_params):
+    x, carry = state
+    layer, layer_params = layer_and_params
+
+    def dropout(y, branch):
+      return drop(1 + 2 * layer + branch, y) if drop else y
+
+    attend = functools.partial(attention, layer, carry)
+    x, (carry, kept) = block.apply({'params': layer_params}, x, attend, dropout)
+    return (x, carry), kept
+
+  xs = (jnp.arange(config.num_layers), params['layers'])
+  (x, carry), kept = jax.lax.scan(
+    _rematerialised(config, body), (x, carry), xs, unroll=_unroll(config)
+  )
+  return x, carry, kept
+
+
+def _unroll(config: ModelConfig) -> int:
+  return config.num_layers if config.num_layers <= 4 else 1
+
+
+def _rematerialised(config: ModelConfig, body):
+  """Wraps a scan's body by the config's policy."""
+  if config.remat == 'none':
+    return body
+  policy = None
+  if config.remat == 'dots':
+    policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+  # In a scan, nothing outside the body could be merged with its recomputation.
+  return jax.checkpoint(body, policy=policy, prevent_cse=False)
+
+
+def _positions(mask: Array) -> Array:
+  """Returns how many kept tokens stand before each token, i32[B, T]."""
+  kept = mask.astype(jnp.int32)
+  return jnp.cumsum(kept, axis=1) - kept
+
+
+def _embed(
+  config: ModelConfig,
+  params: Params,
+  tokens: Array,
+  mask: Array | None,
+  offset: Array | int,
+) -> tuple[Array, Array]:
+  """Returns embeddings f[B, T, D] and unclipped positions i32[B or 1, T]."""
+  if mask is None:
+    positions = jnp.arange(tokens.shape[1])[None]
+  else:
+    positions = _positions(mask) + offset
+    # Padding may hold any id, and a NaN row would leak through 0 * NaN.
+    tokens = jnp.where(mask, tokens, 0)
+  tables = params['embedding']
+  clipped = jnp.minimum(positions, config.max_length - 1)
+  x = tables['tokens'][tokens] + tables['positions'][clipped]
+  return x.astype(config.dtype), positions
+
+
+def _final_norm(params: Params, x: Array) -> Array:
+  return layers.LayerNorm().apply({'params': params['final_norm']}, x)
+
+
+def _causal(length: int) -> Array:
+  return jnp.tril(jnp.ones((length, length), bool))
+
+
+def _visibility(
+  config: ModelConfig,
+  query_positions: Array,
+  key_positions: Array,
+  causal: Array,
+  kept: Array | None,
+) -> Callable[[Array], Array]:
+  """Returns layer -> bool[B or 1, 1, T, S]: which keys its queries may see."""
+  dense = causal[None, None]
+  if kept is not None:
+    dense = dense & kept[:, None, None, :]
+  if config.attention == 'dense':
+    return lambda layer: dense
+  distance = query_positions[:, None, :, None] - key_positions[:, None, None]
+  banded = dense & (distance < config.band)
+  return lambda layer: jnp.where(layer % 2 == 1, banded, dense)
+
+
+def _dropout(
+  rate: float, keys: Array | None, site: Array | int, x: Array
+) -> Array:
+  """Zeroes a share `rate` of x f[B, T, D], each row by its own key."""
+  if keys is None or rate == 0.0:
+    return x
+  bernoulli = functools.partial(jax.random.bernoulli, p=1.0 - rate)
+  keep = jax.vmap(
+    lambda key: bernoulli(jax.random.fold_in(key, site), shape=x.shape[1:])
+  )(keys)
+  return jnp.where(keep, x / (1.0 - rate), 0.0)

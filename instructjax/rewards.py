@@ -1,0 +1,170 @@
+"""Scores of responses: from a reward model, or from a Python rule.
+
+Both are functions of the same type,
+
+    score(params, prompts, prompt_mask, responses, response_mask) -> f32[B]
+
+where `params` are a reward model's and a rule ignores them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import importlib
+import importlib.util
+import inspect
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from instructjax import errors
+from instructjax.models import config as model_config
+from instructjax.models import heads
+from instructjax.models import transformer
+
+Score = Callable[..., jax.Array]
+
+
+def reward_model_scores(
+  config: model_config.ModelConfig,
+  params: Any,
+  prompts: jax.Array,
+  prompt_mask: jax.Array,
+  responses: jax.Array,
+  response_mask: jax.Array,
+) -> jax.Array:
+  """Reward of K responses to each prompt, read at their last kept token.
+
+  r(x, y) = head(h_T), T the last token of y: its end-of-text where it has one
+
+  The prompt is processed once for its K responses.
+
+  Args:
+    config: the reward model's architecture.
+    params: {'transformer', 'head'}.
+    prompts: i32[B, P], left-padded.
+    prompt_mask: bool[B, P].
+    responses: i32[B, K, R], right-padded.
+    response_mask: bool[B, K, R]; a response without tokens gets a finite,
+      meaningless score.
+
+  Returns:
+    f32[B, K].
+
+  Source: Ouyang et al. 2022, section 3.5; read-out as in Huang et al. 2024
+    (arXiv:2403.17031).
+  """
+  B, K, R = responses.shape
+  P = prompts.shape[1]
+  mask = response_mask.reshape(B * K, R)
+  tokens = responses.reshape(B * K, R)
+  if K == 1:
+    hidden = transformer.hidden(
+      config,
+      params['transformer'],
+      jnp.concatenate([prompts, tokens], axis=1),
+      jnp.concatenate([prompt_mask, mask], axis=1),
+    )[:, P:]
+  else:
+    _, cache = transformer.prefill(
+      config, params['transformer'], prompts, prompt_mask, length=P + R
+    )
+    cache = transformer.repeat_cache(cache, K)
+    hidden, _ = transformer.extend(
+      config, params['transformer'], cache, tokens, mask
+    )
+  last = jnp.maximum(jnp.sum(mask, axis=1) - 1, 0)
+  final = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
+  return heads.scalar_head(params['head'], final).reshape(B, K)
+
+
+def from_model(config: model_config.ModelConfig) -> Score:
+  """Returns a jitted score function that reads a reward model's params."""
+
+  @jax.jit
+  def score(params, prompts, prompt_mask, responses, response_mask):
+    return reward_model_scores(
+      config,
+      params,
+      prompts,
+      prompt_mask,
+      responses[:, None],
+      response_mask[:, None],
+    )[:, 0]
+
+  return score
+
+
+def from_python(function: Callable, decode: Callable) -> Score:
+  """Returns a score function that asks Python code about the texts.
+
+  Args:
+    function: `responses -> scores`, or with a second parameter `prompts`;
+      lists of B texts in, B numbers out.
+    decode: token ids -> text.
+
+  Raises (when called):
+    UserError: if the scores are not B finite numbers.
+  """
+  wants_prompts = 'prompts' in inspect.signature(function).parameters
+
+  def score(params, prompts, prompt_mask, responses, response_mask):
+    del params
+    texts = _texts(responses, response_mask, decode)
+    extra = {}
+    if wants_prompts:
+      extra['prompts'] = _texts(prompts, prompt_mask, decode)
+    scores = np.asarray(function(texts, **extra))
+    numeric = np.issubdtype(scores.dtype, np.number) or scores.dtype == bool
+    if not numeric or scores.shape != (len(texts),):
+      raise errors.UserError(
+        f'reward function {function.__name__!r} must return {len(texts)}'
+        f' numbers, one per response; it returned {scores.dtype} of shape'
+        f' {scores.shape}.'
+      )
+    if not np.all(np.isfinite(scores)):
+      raise errors.UserError(
+        f'reward function {function.__name__!r} returned a score that is not'
+        f' finite, for the response {texts[int(np.argmin(np.isfinite(scores)))]!r}.'
+      )
+    return jnp.asarray(scores, jnp.float32)
+
+  return score
+
+
+def _texts(tokens, mask, decode) -> list[str]:
+  rows = zip(np.asarray(tokens), np.asarray(mask), strict=True)
+  return [decode(row[keep].tolist()) for row, keep in rows]
+
+
+def load_function(spec: str) -> Callable:
+  """Imports 'package.module:name' or 'path/to/file.py:name'.
+
+  Raises:
+    UserError: if the form is wrong, or there is no such file or name.
+  """
+  where, _, name = spec.rpartition(':')
+  if not where or not name:
+    raise errors.UserError(
+      f"reward_function={spec!r} must read 'MODULE:NAME' or 'FILE.py:NAME'."
+    )
+  try:
+    if where.endswith('.py'):
+      path = pathlib.Path(where)
+      found = importlib.util.spec_from_file_location(path.stem, path)
+      module = importlib.util.module_from_spec(found)
+      found.loader.exec_module(module)
+    else:
+      module = importlib.import_module(where)
+  except (ImportError, FileNotFoundError) as error:
+    raise errors.UserError(
+      f'reward_function={spec!r}: {where} cannot be imported ({error}).'
+    ) from error
+  if not callable(getattr(module, name, None)):
+    raise errors.UserError(
+      f'reward_function={spec!r}: {where} has no function {name!r}.'
+    )
+  return getattr(module, name)

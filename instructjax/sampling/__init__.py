@@ -1,0 +1,1 @@
+"""Completing prompts: filtering of logits and the decoding loop."""

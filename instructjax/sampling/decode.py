@@ -1,0 +1,148 @@
+"""Completing a batch of prompts with a cache, until every row has ended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+from instructjax.models import config as config_lib
+from instructjax.models import transformer
+from instructjax.sampling import logits as logits_lib
+
+Array = jax.Array
+
+
+@struct.dataclass
+class Samples:
+  """Responses and how likely the model found them.
+
+  Attributes:
+    tokens: i32[B, R], pad_id after the end-of-text token.
+    mask: bool[B, R], true up to and including the end-of-text token.
+    logprobs: f32[B, R], log softmax(logits / temperature) of each token,
+      before top-k and top-p; 0 where masked.
+  """
+
+  tokens: Array
+  mask: Array
+  logprobs: Array
+
+
+def row_keys(key: Array, num_rows: int) -> Array:
+  """Returns key[B], one for each row, whatever B is."""
+  return jax.vmap(lambda row: jax.random.fold_in(key, row))(
+    jnp.arange(num_rows)
+  )
+
+
+def sample(
+  config: config_lib.ModelConfig,
+  params: Any,
+  prompts: Array,
+  prompt_mask: Array,
+  keys: Array,
+  *,
+  max_new_tokens: int,
+  eos_id: int,
+  pad_id: int,
+  temperature: float = 1.0,
+  top_k: int = 0,
+  top_p: float = 1.0,
+) -> Samples:
+  """Draws one response for each prompt; jit it with the sizes bound.
+
+  Token t of row b is drawn with fold_in(keys[b], t), so it depends on its own
+  prompt and key alone.
+
+  Args:
+    config: the model's shape.
+    params: of the transformer.
+    prompts: i32[B, P], left-padded: the last column is each prompt's end.
+    prompt_mask: bool[B, P], kept tokens.
+    keys: key[B], see `row_keys`.
+    max_new_tokens: R.
+    eos_id: the token after which a response is over.
+    pad_id: what `tokens` holds after that.
+    temperature: 0 takes the likeliest token, with log-probs at temperature 1.
+    top_k: see `logits.filter_logits`.
+    top_p: see `logits.filter_logits`.
+
+  Returns:
+    Samples of [B, R].
+  """
+  batch, prompt_length = prompts.shape
+  draw = _make_draw(params, keys, temperature, top_k, top_p)
+  hidden, cache = transformer.prefill(
+    config,
+    params,
+    prompts,
+    prompt_mask,
+    length=prompt_length + max_new_tokens - 1,
+  )
+  shape = (batch, max_new_tokens)
+  samples = Samples(
+    tokens=jnp.full(shape, pad_id, jnp.int32),
+    mask=jnp.zeros(shape, bool),
+    logprobs=jnp.zeros(shape, jnp.float32),
+  )
+
+  def write(samples, step, alive, last_hidden):
+    token, logprob = draw(step, last_hidden)
+    token = jnp.where(alive, token, pad_id)
+    columns = (token, alive, jnp.where(alive, logprob, 0.0))
+    samples = jax.tree.map(
+      lambda all_steps, column: all_steps.at[:, step].set(column),
+      samples,
+      Samples(*columns),
+    )
+    return samples, token, alive & (token != eos_id)
+
+  def proceed(state):
+    step, _, alive, _, _ = state
+    return (step < max_new_tokens) & jnp.any(alive)
+
+  def advance(state):
+    step, token, alive, cache, samples = state
+    hidden, cache = transformer.extend(
+      config, params, cache, token[:, None], alive[:, None]
+    )
+    samples, token, alive = write(samples, step, alive, hidden[:, 0])
+    return step + 1, token, alive, cache, samples
+
+  everyone = jnp.ones(batch, bool)
+  samples, token, alive = write(samples, 0, everyone, hidden[:, -1])
+  state = (jnp.asarray(1, jnp.int32), token, alive, cache, samples)
+  return jax.lax.while_loop(proceed, advance, state)[-1]
+
+
+def _make_draw(params, keys, temperature, top_k, top_p):
+  """Returns (step, f[B, D]) -> (token i32[B], logprob f32[B])."""
+  greedy = temperature == 0
+  table = transformer.unembedding(params)
+
+  def choose(step, logits):  # logits f32[B, V], not yet divided
+    if greedy:
+      return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    filtered = logits_lib.filter_logits(
+      logits, temperature=temperature, top_k=top_k, top_p=top_p
+    )
+    step_keys = jax.vmap(lambda key: jax.random.fold_in(key, step))(keys)
+    drawn = jax.vmap(jax.random.categorical)(step_keys, filtered)
+    return drawn.astype(jnp.int32)
+
+  def draw(step, hidden):
+    logits = jnp.einsum(
+      'bd,vd->bv',
+      hidden,
+      table.astype(hidden.dtype),
+      preferred_element_type=jnp.float32,
+    )
+    token = choose(step, logits)
+    scaled = logits if greedy else logits / temperature
+    chosen = jnp.take_along_axis(scaled, token[:, None], axis=-1)[:, 0]
+    return token, chosen - jax.nn.logsumexp(scaled, axis=-1)
+
+  return draw

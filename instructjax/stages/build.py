@@ -1,0 +1,236 @@
+"""From a stage's config to what trains it: data, task, optimiser, evaluators.
+
+Each record kind and each task has one small function here; everything below
+them takes plain arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import math
+from typing import Any
+
+import jax
+
+from instructjax import errors
+from instructjax import optim
+from instructjax import rewards
+from instructjax import sharding
+from instructjax import tasks
+from instructjax.data import feeds as feeds_lib
+from instructjax.data import loader
+from instructjax.data import tokenizer as tokenizer_lib
+from instructjax.models import config as model_config
+
+Plain = Mapping[str, Any]
+
+
+@dataclasses.dataclass
+class Data:
+  """What a stage trains and is evaluated on.
+
+  Attributes:
+    source: batches by iteration.
+    valid: {kind: validation rows}.
+    epoch: iterations of a number of epochs; None where epochs mean nothing.
+    tokens: token positions per iteration, padding included, for the rate.
+    longest: tokens of the longest sequence, which the models must hold.
+    labelers: names behind the comparisons' labeler indices.
+  """
+
+  source: loader.Source
+  valid: dict[str, feeds_lib.Rows]
+  epoch: Callable[[float], int] | None
+  tokens: int
+  longest: int
+  labelers: list[str] = dataclasses.field(default_factory=list)
+
+
+def pretraining(config: Plain, feeds, tokenizer) -> Data:
+  """Packed text."""
+  length = config['sequence_length']
+  train, valid = feeds.pretraining(tokenizer, length)
+  source = loader.Loader(train, config['batch_size'], seed=config['seed'])
+  return Data(
+    source,
+    {'pretraining': valid},
+    source.iterations,
+    tokens=config['batch_size'] * length,
+    longest=length,
+  )
+
+
+def demonstrations(config: Plain, feeds, tokenizer) -> Data:
+  """Prompts with responses; where asked, mixed with packed text."""
+  lengths = config['max_prompt_length'], config['max_response_length']
+  train, valid = feeds.demonstrations(tokenizer, *lengths, config['loss_on'])
+  size, seed = config['batch_size'], config['seed']
+  if config['pretraining_fraction']:
+    text = feeds.pretraining(tokenizer, sum(lengths))[0]
+    fraction = config['pretraining_fraction']
+    source = loader.Mixture(train, text, fraction, size, seed=seed)
+  else:
+    source = loader.Loader(train, size, seed=seed)
+  found = {'demonstrations': valid}
+  if feeds.spec('prompts') is not None and config['num_samples']:
+    found['prompts'] = feeds.prompts(tokenizer, lengths[0])[1]
+  return Data(
+    source,
+    found,
+    source.iterations,
+    tokens=size * sum(lengths),
+    longest=sum(lengths),
+  )
+
+
+def comparisons(config: Plain, feeds, tokenizer) -> Data:
+  """Ranked responses, and the demonstrations that fix the reward's zero."""
+  lengths = config['max_prompt_length'], config['max_response_length']
+  responses = config['max_responses']
+  train, valid, labelers = feeds.comparisons(tokenizer, *lengths, responses)
+  size = config['batch_size']
+  source = loader.Loader(train, size, seed=config['seed'])
+  found = {'comparisons': valid}
+  if feeds.spec('demonstrations') is not None:
+    found['demonstrations'] = feeds.demonstrations(tokenizer, *lengths)[0]
+  return Data(
+    source,
+    found,
+    source.iterations,
+    tokens=size * (lengths[0] + responses * lengths[1]),
+    longest=sum(lengths),
+    labelers=labelers,
+  )
+
+
+def prompts(config: Plain, feeds, tokenizer) -> Data:
+  """Prompts to answer, and for PPO-ptx packed text beside them."""
+  size, seed = config['batch_size'], config['seed']
+  train, valid = feeds.prompts(tokenizer, config['max_prompt_length'])
+  streams = {'prompts': loader.Loader(train, size, seed=seed)}
+  found = {'prompts': valid}
+  longest = config['max_prompt_length'] + config['hyper']['max_response_length']
+  tokens = size * longest
+  if feeds.spec('pretraining') is not None:
+    length = config['sequence_length']
+    text, found['pretraining'] = feeds.pretraining(tokenizer, length)
+    if config['hyper']['ptx_coef']:
+      rows = size * config['ptx_ratio']
+      streams['ptx'] = loader.Loader(text, rows, seed=seed + 1)
+      tokens += rows * length
+    longest = max(longest, length)
+  elif config['hyper']['ptx_coef']:
+    feeds.records('pretraining')  # says what is missing
+  source = loader.Joint(streams)
+  epoch = streams['prompts'].iterations
+  return Data(source, found, epoch, tokens=tokens, longest=longest)
+
+
+DATA = {
+  'pretraining': pretraining,
+  'demonstrations': demonstrations,
+  'comparisons': comparisons,
+  'prompts': prompts,
+}
+
+
+def data(config: Plain, feeds, tokenizer) -> Data:
+  """Reads and encodes what a stage needs, as config.train_on says."""
+  kind = config['train_on']
+  if kind not in DATA:
+    raise errors.UserError(
+      f'config.train_on={kind!r} is not one of {", ".join(DATA)}.'
+      f'{errors.nearest(kind, DATA)}'
+    )
+  return DATA[kind](config, feeds, tokenizer)
+
+
+def check_lengths(
+  models: Mapping[str, model_config.ModelConfig], longest: int
+) -> None:
+  """Raises UserError if a model has fewer positions than the data needs."""
+  for role, config in models.items():
+    if longest > config.max_length:
+      raise errors.UserError(
+        f'sequences of up to {longest} tokens (prompt and response) need a'
+        f' {role} with as many positions, and its max_length is'
+        f' {config.max_length}: lower max_prompt_length, max_response_length'
+        ' or sequence_length.'
+      )
+
+
+def num_iterations(config: Plain, data: Data) -> int:
+  """Returns the iterations of the whole stage."""
+  if config['num_iterations']:
+    return config['num_iterations']
+  if config['num_epochs'] <= 0:
+    raise errors.UserError(
+      'set --config.num_iterations or --config.num_epochs to more than 0.'
+    )
+  return data.epoch(config['num_epochs'])
+
+
+def steps_per_iteration(config: Plain) -> int:
+  """Returns the optimiser updates of one iteration."""
+  hyper = config.get('hyper', {})
+  return hyper.get('num_minibatches', 1) * hyper.get('inner_epochs', 1)
+
+
+def check_batch(config: Plain, mesh: jax.sharding.Mesh) -> None:
+  """Raises UserError unless the batch splits as the config asks."""
+  parts = config['num_microbatches']
+  parts *= config.get('hyper', {}).get('num_minibatches', 1)
+  sharding.check_batch('batch_size', config['batch_size'], parts, mesh)
+  chunk = config.get('hyper', {}).get('rollout_batch_size', 0)
+  if chunk:
+    sharding.check_batch('hyper.rollout_batch_size', chunk, 1, mesh)
+
+
+def task(
+  config: Plain,
+  models: Mapping[str, model_config.ModelConfig],
+  tokenizer: tokenizer_lib.Tokenizer,
+):
+  """Makes the task that config.task names."""
+  if config['task'] not in tasks.TASKS:
+    raise errors.UserError(
+      f'config.task={config["task"]!r} is not one of'
+      f' {", ".join(tasks.TASKS)}.{errors.nearest(config["task"], tasks.TASKS)}'
+    )
+  options = dict(config.get('hyper', {}))
+  if config['train_on'] == 'prompts':
+    options |= {'eos_id': tokenizer.eos_id, 'pad_id': tokenizer.pad_id}
+    options['score'] = score(config, models, tokenizer)
+  return tasks.TASKS[config['task']](models, **options)
+
+
+def score(config: Plain, models, tokenizer) -> rewards.Score:
+  """Returns the score function: the Python rule, or the reward model's."""
+  if config['reward_function']:
+    function = rewards.load_function(config['reward_function'])
+    return rewards.from_python(function, tokenizer.decode)
+  return rewards.from_model(models['reward_model'])
+
+
+def schedules(config: Plain, total_steps: int) -> dict[str, Any]:
+  """Returns {network: learning rate against optimiser step}."""
+  plan = config['schedule']
+  return {
+    network: optim.schedule(
+      plan['kind'],
+      peak,
+      total_steps=math.ceil(total_steps * plan['decay_share']),
+      warmup_steps=round(total_steps * plan['warmup_share']),
+      warmup_start=plan['warmup_start'],
+      final_fraction=plan['final_fraction'],
+    )
+    for network, peak in config['learning_rate'].items()
+  }
+
+
+def optimizer(config: Plain, rates: Mapping[str, Any]):
+  """Makes one Adam per network."""
+  return optim.per_network(
+    {name: optim.adam(rate, **config['adam']) for name, rate in rates.items()}
+  )

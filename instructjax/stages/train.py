@@ -1,0 +1,401 @@
+"""Runs one stage from its settled config to its summary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import functools
+import json
+import logging
+import pathlib
+import zlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from instructjax import errors
+from instructjax import metrics as metrics_lib
+from instructjax import rewards
+from instructjax import sharding
+from instructjax import trainer
+from instructjax.checkpoints import orbax_io
+from instructjax.data import feeds as feeds_lib
+from instructjax.data import tokenizer as tokenizer_lib
+from instructjax.evaluation import warnings
+from instructjax.models import config as model_config
+from instructjax.stages import build
+from instructjax.stages import evaluate
+from instructjax.stages import select
+from instructjax.stages import workdir
+from instructjax.tasks import reward_model
+
+log = logging.getLogger('instructjax')
+
+
+@dataclasses.dataclass
+class Stage:
+  """What the functions below share about one stage."""
+
+  root: pathlib.Path
+  config: dict[str, Any]
+  mesh: jax.sharding.Mesh
+  feeds: feeds_lib.Feeds
+  tokenizer: tokenizer_lib.Tokenizer
+  starts: dict[str, workdir.Start]
+  data: build.Data
+  task: Any
+  total: int
+  evaluation: evaluate.Evaluation
+
+  @property
+  def folder(self) -> pathlib.Path:
+    return self.root / self.config['stage']
+
+
+def train(
+  root: pathlib.Path, config: dict[str, Any], should_stop: Callable[[], bool]
+) -> None:
+  """Trains a stage, from where it stopped, and writes what it hands on.
+
+  Args:
+    root: the run's folder.
+    config: from workdir.claim.
+    should_stop: asked after each iteration; the state is saved then.
+  """
+  stage = prepare(root, config)
+  checkpointer = orbax_io.Checkpointer(
+    stage.folder / 'checkpoints', keep=config['keep_checkpoints']
+  )
+  try:
+    state, optimizer, rates = start(stage, checkpointer)
+    state = loop(stage, state, optimizer, rates, checkpointer, should_stop)
+    save(checkpointer, state)
+    checkpointer.wait()
+    if int(state.iteration) == stage.total:
+      finish(stage, state)
+  finally:
+    checkpointer.close()
+
+
+def prepare(root: pathlib.Path, config: dict[str, Any]) -> Stage:
+  """Reads data and descriptions, and builds what needs no parameters."""
+  mesh = sharding.make_mesh(**config['mesh'])
+  build.check_batch(config, mesh)
+  feeds = feeds_lib.Feeds(config['data'], seed=config['seed'])
+  tokenizer = find_tokenizer(root, config, feeds)
+  starts = find_starts(root, config, tokenizer, feeds, mesh)
+  models = {role: start.config for role, start in starts.items()}
+  data = build.data(config, feeds, tokenizer)
+  build.check_lengths(models, data.longest)
+  folder = root / config['stage']
+  orbax_io.write_json(folder / 'data.json', feeds.counts)
+  task = build.task(config, models, tokenizer)
+  return Stage(
+    root,
+    config,
+    mesh,
+    feeds,
+    tokenizer,
+    starts,
+    data,
+    task,
+    build.num_iterations(config, data),
+    evaluate.Evaluation(config, data, task, mesh, tokenizer),
+  )
+
+
+def find_tokenizer(
+  root: pathlib.Path, config: Mapping[str, Any], feeds: feeds_lib.Feeds
+) -> tokenizer_lib.Tokenizer:
+  """Returns the run's tokenizer: its own, its start's, or a new one."""
+  path = root / 'tokenizer.model'
+  if path.exists():
+    return tokenizer_lib.Tokenizer.load(str(path))
+  for value in config['init_from'].values():
+    if value and workdir.is_path(value):
+      folder = workdir.model_folder(root, value)
+      found = tokenizer_lib.Tokenizer.load(str(folder / 'tokenizer.model'))
+      found.save(str(path))
+      return found
+  size = config['tokenizer']['vocab_size']
+  return tokenizer_lib.Tokenizer.train(feeds.texts(), size, str(path))
+
+
+def find_starts(root, config, tokenizer, feeds, mesh):
+  """Returns {role: workdir.Start} of the models a stage starts from."""
+  dtype = config['dtype']
+  if dtype == 'auto':
+    dtype = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
+  options = {'dtype': dtype, 'remat': config['remat']}
+  options['dropout'] = config.get('dropout', 0.0)
+  starts = {}
+  for role, value in config['init_from'].items():
+    if role == 'reward_model' and config.get('reward_function'):
+      continue
+    if not value:
+      if 'model' not in config:
+        raise errors.UserError(
+          f'config.init_from.{role} is empty, and {config["stage"]} cannot'
+          ' start from nothing: name a stage or a model folder.'
+        )
+      fields = config['model'] | {'vocab_size': tokenizer.vocab_size}
+      drawn = model_config.ModelConfig.from_dict(fields | options)
+      starts[role] = workdir.Start(None, drawn, 'policy', {})
+      continue
+    if role == 'policy' and not workdir.is_path(value):
+      select.choose_epoch(root, value, tokenizer, feeds, mesh)
+    starts[role] = workdir.find_start(root, role, value, **options)
+    check_tokenizer(root, starts[role])
+  return starts
+
+
+def check_tokenizer(root: pathlib.Path, start: workdir.Start) -> None:
+  """Raises UserError if a model was trained with another tokenizer."""
+  ours = (root / 'tokenizer.model').read_bytes()
+  if (start.folder / 'tokenizer.model').read_bytes() != ours:
+    raise errors.UserError(
+      f'{start.folder} was trained with another tokenizer than'
+      f' {root / "tokenizer.model"}: start a new --workdir from it.'
+    )
+
+
+def start(stage: Stage, checkpointer: orbax_io.Checkpointer):
+  """Returns (state, optimizer, rates): restored if possible, else new."""
+  config = stage.config
+  steps = stage.total * build.steps_per_iteration(config)
+  rates = build.schedules(config, steps)
+  optimizer = build.optimizer(config, rates)
+  networks = ('policy',) if config.get('ema_decay') else ()
+
+  def make(loaded, key):
+    params, frozen = stage.task.init(key, loaded)
+    return trainer.init_state(
+      params,
+      frozen,
+      optimizer,
+      extras=stage.task.extras(),
+      ema_networks=networks,
+    )
+
+  key = jax.random.fold_in(root_key(config), 0)
+  shapes = {role: start.abstract() for role, start in stage.starts.items()}
+  abstract = jax.eval_shape(make, shapes, key)
+  places = sharding.shardings(abstract, stage.mesh)
+  abstract = jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    abstract,
+    places,
+  )
+  frozen_folder = stage.folder / 'frozen'
+  trained = checkpointer.restore(abstract.replace(frozen={}))
+  if trained is not None:
+    frozen = {}
+    if abstract.frozen:
+      frozen = orbax_io.load_tree(frozen_folder, abstract.frozen)
+    state = trained.replace(frozen=frozen)
+    log.info('%s goes on at iteration %d.', config['stage'], state.iteration)
+    return state, optimizer, rates
+  loaded = {role: x.load(stage.mesh) for role, x in stage.starts.items()}
+  state = jax.jit(make, out_shardings=places)(loaded, key)
+  if state.frozen:
+    orbax_io.save_tree(frozen_folder, state.frozen)
+  return state, optimizer, rates
+
+
+def root_key(config: Mapping[str, Any]) -> jax.Array:
+  """A run's key: by seed and task, so that PPO and PPO-ptx share theirs."""
+  key = jax.random.key(config['seed'])
+  return jax.random.fold_in(key, zlib.crc32(config['task'].encode()) % 2**31)
+
+
+def save(checkpointer: orbax_io.Checkpointer, state) -> None:
+  """Saves all of a state but the frozen networks, which are saved once."""
+  checkpointer.save(int(state.iteration), state.replace(frozen={}))
+
+
+def loop(stage, state, optimizer, rates, checkpointer, should_stop):
+  """Trains to the last iteration, or until told to stop."""
+  config = stage.config
+  begin = int(state.iteration)
+  step = trainer.make_train_step(
+    stage.task.loss,
+    optimizer,
+    normalize=stage.task.normalize,
+    num_microbatches=config['num_microbatches'],
+    ema_decay=config.get('ema_decay', 0.0),
+    out_shardings=jax.tree.map(lambda x: x.sharding, state),
+  )
+  metrics_log = open_log(stage, begin)
+  batches = (
+    sharding.put_batch(batch, stage.mesh)
+    for batch in stage.data.source.from_iteration(begin)
+  )
+  try:
+    return trainer.fit(
+      state,
+      stage.task,
+      step,
+      batches,
+      num_iterations=stage.total,
+      key=jax.random.fold_in(root_key(config), 1),
+      hooks=hooks(stage, rates, metrics_log, checkpointer),
+      should_stop=should_stop,
+    )
+  finally:
+    metrics_log.close()
+
+
+def open_log(stage: Stage, begin: int) -> metrics_lib.MetricsLog:
+  """Opens the stage's metrics, with W&B and early warnings if they apply."""
+  config, wandb = stage.config, None
+  if config['wandb_project']:
+    wandb = open_wandb(config)
+  watch = None
+  if config['task'] == 'ppo':
+    known = stage.starts.get('reward_model')
+    scores = known.description.get('training_scores') if known else None
+    watch = warnings.Watch((scores['min'], scores['max']) if scores else None)
+  return metrics_lib.MetricsLog(
+    stage.folder,
+    config['stage'],
+    start=begin,
+    total=stage.total,
+    log_every=config['log_every_iterations'],
+    tokens_per_iteration=stage.data.tokens,
+    watch=watch.check if watch else None,
+    wandb=wandb,
+  )
+
+
+def open_wandb(config: Mapping[str, Any]):
+  """Starts a W&B run; the package is an extra."""
+  try:
+    import wandb
+  except ImportError as error:
+    raise errors.UserError(
+      'config.wandb_project needs the wandb package: pip install'
+      " 'instructjax[wandb]', or leave it empty."
+    ) from error
+  return wandb.init(
+    project=config['wandb_project'], name=config['stage'], config=dict(config)
+  )
+
+
+def hooks(stage, rates, metrics_log, checkpointer) -> list[trainer.Hook]:
+  """The stage's hooks, in the order that makes any moment fit to be killed:
+  numbers, samples and epoch models are on disk before the checkpoint that
+  will not make them again."""
+  config, total = stage.config, stage.total
+  every = functools.partial(trainer.every, last=total)
+  found = [
+    every(config['log_every_iterations'], _rates_hook(config, rates)),
+    every(
+      config['eval_every_iterations'], evaluate.metrics_hook(stage.evaluation)
+    ),
+    metrics_log,
+    every(config['sample_every_iterations'], _samples_hook(stage)),
+  ]
+  if config.get('save_epochs'):
+    found.append(select.epochs_hook(stage))
+  found.append(
+    every(
+      config['checkpoint_every_iterations'],
+      lambda iteration, state, metrics: save(checkpointer, state),
+    )
+  )
+  return found
+
+
+def _rates_hook(config, rates) -> trainer.Hook:
+  """Adds the learning rate of each network."""
+  steps = build.steps_per_iteration(config)
+
+  def hook(iteration, state, metrics):
+    del state
+    for name, rate in rates.items():
+      metrics[f'optim/learning_rate/{name}'] = [rate(iteration * steps - 1)]
+
+  return hook
+
+
+def _samples_hook(stage: Stage) -> trainer.Hook:
+  """Appends the fixed prompts' answers to samples.jsonl."""
+  path = stage.folder / 'samples.jsonl'
+
+  def hook(iteration, state, metrics):
+    del metrics
+    metrics_lib.keep_until(path, iteration - 1)
+    lines = stage.evaluation.samples(iteration, state)
+    with path.open('a') as file:
+      file.writelines(json.dumps(line) + '\n' for line in lines)
+
+  return hook
+
+
+def finish(stage: Stage, state) -> None:
+  """Measures the finished stage and writes its models and its summary."""
+  config, extra = stage.config, {}
+  if config['task'] == 'reward_model':
+    state, extra = calibrate(stage, state)
+  summary = stage.evaluation.final(state) | extra
+  for name, model in stage.task.exports(state).items():
+    reward = config['task'] == 'reward_model' or name == 'value_model'
+    description = {
+      'config': model.config.to_dict(),
+      'kind': 'reward' if reward else 'policy',
+      'stage': config['stage'],
+      'iteration': int(state.iteration),
+      **extra,
+    }
+    orbax_io.save_model(
+      stage.folder / name,
+      model.params,
+      description,
+      tokenizer=stage.root / 'tokenizer.model',
+    )
+  if config.get('save_epochs'):
+    summary['epochs'] = select.best_by_loss(stage.folder)
+  summary |= {'iterations': stage.total, 'step': int(state.step)}
+  orbax_io.write_json(stage.folder / 'summary.json', summary)
+  log.info('%s finished.', config['stage'])
+
+
+def calibrate(stage: Stage, state):
+  """Puts the reward's zero at the demonstrations; records its range."""
+  params = state.params['reward_model']
+  extra = {}
+  config = stage.config
+  rows = stage.data.valid.get('demonstrations')
+  if rows:
+    score = rewards.from_model(stage.task.config)
+    batches = (
+      (_as_answers(batch, config['max_prompt_length']), mask)
+      for batch, mask in stage.evaluation.batches(rows)
+    )
+    params, extra['calibration'] = reward_model.calibrate(
+      score, params, batches
+    )
+  else:
+    log.warning('no demonstrations: the reward keeps the zero it has.')
+  state = state.replace(params={'reward_model': params})
+  rows = stage.data.source.rows
+  found = stage.evaluation.scores(
+    params, stage.evaluation.batches(rows, config['max_eval_rows'])
+  )
+  scores = found['scores'][found['mask']]
+  extra['training_scores'] = {
+    name: float(getattr(np, name)(scores))
+    for name in ('min', 'max', 'mean', 'std')
+  }
+  return state, extra
+
+
+def _as_answers(batch: Mapping[str, Any], prompt_length: int):
+  """Demonstration rows as prompts with responses."""
+  return {
+    'prompts': batch['tokens'][:, :prompt_length],
+    'prompt_mask': batch['mask'][:, :prompt_length],
+    'responses': batch['tokens'][:, prompt_length:],
+    'response_mask': batch['mask'][:, prompt_length:],
+  }

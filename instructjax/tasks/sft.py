@@ -1,0 +1,80 @@
+"""Language-model training: pretraining, and fine-tuning on demonstrations.
+
+    loss = -sum_{b,t} w_bt log p(x_bt | x_b<t)
+
+The two differ only in their rows: packed text in which every token is a
+target, or a prompt with a demonstration in which the response's are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from instructjax.losses import language
+from instructjax.models import config as model_config
+from instructjax.models import transformer
+from instructjax.tasks import base
+
+
+class SFT(base.Task):
+  """Trains one network, 'policy', by next-token prediction.
+
+  Args:
+    models: {'policy': ModelConfig}.
+  """
+
+  def __init__(self, models: Mapping[str, model_config.ModelConfig]):
+    self.config = models['policy']
+
+  def init(self, key, start):
+    params = start['policy']
+    if params is None:
+      params = transformer.init(self.config, key)
+    return {'policy': params}, {}
+
+  def normalize(self, batch, key):
+    """Adds token weights and one dropout key per row."""
+    rows = jnp.arange(batch['tokens'].shape[0])
+    return dict(
+      batch,
+      weights=language.normalized_weights(batch['loss_mask'][:, 1:]),
+      dropout_keys=jax.vmap(jax.random.fold_in, (None, 0))(key, rows),
+    )
+
+  def loss(self, params, frozen, batch, key):
+    del frozen, key
+    logprobs = token_logprobs(
+      self.config,
+      params['policy'],
+      batch['tokens'],
+      batch['mask'],
+      dropout_keys=batch['dropout_keys'] if self.config.dropout else None,
+    )
+    return language.language_model_loss(logprobs, batch['weights'])
+
+  def exports(self, state):
+    return {'model': base.Model(self.config, state.params['policy'])}
+
+
+def token_logprobs(config, params, tokens, mask, *, dropout_keys=None):
+  """Log-probability of each next token.
+
+  Args:
+    config: the model's ModelConfig.
+    params: its parameters.
+    tokens: i32[B, T].
+    mask: bool[B, T], tokens that are not padding.
+    dropout_keys: key[B] or None for no dropout.
+
+  Returns:
+    f32[B, T - 1]; entry t scores tokens[:, t + 1].
+  """
+  hidden = transformer.hidden(
+    config, params, tokens, mask, dropout_keys=dropout_keys
+  )
+  return language.chunked_token_logprobs(
+    hidden[:, :-1], transformer.unembedding(params), tokens[:, 1:]
+  )

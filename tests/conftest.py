@@ -1,0 +1,94 @@
+"""What every test shares: a CPU, a compile cache, quiet subprocesses.
+
+Nothing here imports JAX, so tests that need only text or records start at once.
+The environment is set before any test module is imported, and subprocesses
+inherit it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import os
+import pathlib
+import subprocess
+import sys
+
+import hypothesis
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+# A machine may hold an accelerator that is busy or too slow to start for tests.
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+# Compilation is most of the suite's time, and a second run can spare it.
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(ROOT / '.cache/jax'))
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
+os.environ.setdefault('MPLBACKEND', 'Agg')
+
+# No deadline: an example that compiles is slow once. Derandomised, so that a
+# failure on one machine is a failure on all.
+hypothesis.settings.register_profile(
+  'instructjax', deadline=None, derandomize=True
+)
+hypothesis.settings.load_profile('instructjax')
+
+RunPython = Callable[..., subprocess.CompletedProcess]
+
+
+def _environment(devices: int, extra: dict[str, str] | None) -> dict[str, str]:
+  """The parent's environment with `devices` virtual CPU devices, plus extra."""
+  flag = '--xla_force_host_platform_device_count'
+  kept = [f for f in os.environ.get('XLA_FLAGS', '').split() if flag not in f]
+  paths = [str(ROOT), os.environ.get('PYTHONPATH', '')]
+  return {
+    **os.environ,
+    'JAX_PLATFORMS': 'cpu',
+    'XLA_FLAGS': ' '.join([*kept, f'{flag}={devices}']),
+    'PYTHONPATH': os.pathsep.join(filter(None, paths)),
+    **(extra or {}),
+  }
+
+
+@pytest.fixture(scope='session')
+def run_python() -> RunPython:
+  """Returns a function that runs Python in a process of its own.
+
+  run_python(code_or_args, devices=8, env=None, cwd=None, check=True, timeout)
+
+  `code_or_args` is source text, or a list of arguments such as
+  ['-m', 'instructjax.main', '--help']. The process sees `devices` virtual CPU
+  devices, starts in the repository's root unless `cwd` says otherwise, and
+  treats warnings as errors. With `check`, a status other than 0 fails the test
+  and shows both streams; without, the caller reads `.returncode`, `.stdout` and
+  `.stderr` itself.
+  """
+
+  def run(
+    code_or_args: str | Sequence[str],
+    *,
+    devices: int = 8,
+    env: dict[str, str] | None = None,
+    cwd: str | os.PathLike | None = None,
+    check: bool = True,
+    timeout: float = 300,
+  ) -> subprocess.CompletedProcess:
+    is_code = isinstance(code_or_args, str)
+    args = ['-c', code_or_args] if is_code else [str(a) for a in code_or_args]
+    cache = '-Wignore:Error reading persistent compilation cache entry'
+    result = subprocess.run(
+      [sys.executable, '-W', 'error', cache, *args],
+      env=_environment(devices, env),
+      cwd=cwd or ROOT,
+      capture_output=True,
+      text=True,
+      timeout=timeout,
+    )
+    if check and result.returncode:
+      pytest.fail(
+        f'status {result.returncode}\n--- stdout\n{result.stdout}'
+        f'\n--- stderr\n{result.stderr}'
+      )
+    return result
+
+  return run

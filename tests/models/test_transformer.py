@@ -1,0 +1,318 @@
+"""The decoder against its NumPy twin, and the paths against one another."""
+
+import dataclasses
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from instructjax.models import config as config_lib
+from instructjax.models import transformer
+from instructjax.sampling import decode
+from tests.reference import transformer as reference
+
+DENSE = config_lib.ModelConfig(
+  vocab_size=31,
+  num_layers=3,
+  d_model=16,
+  num_heads=2,
+  head_dim=6,  # 2 * 6 != 16: the 13B preset has such a shape
+  d_ff=40,
+  max_length=12,
+)
+BANDED = dataclasses.replace(DENSE, attention='alternating', band=3)
+BOTH = pytest.mark.parametrize('config', [DENSE, BANDED], ids=['dense', 'band'])
+B, P, R = 3, 6, 4
+T = P + R
+
+
+@functools.cache
+def make_params(config):
+  """Random everywhere, or zero biases and unit scales would hide mistakes."""
+  params = transformer.init(config, jax.random.key(0))
+  leaves, tree = jax.tree.flatten(params)
+  keys = jax.random.split(jax.random.key(1), len(leaves))
+  leaves = [
+    leaf + 0.2 * jax.random.normal(key, leaf.shape)
+    for leaf, key in zip(leaves, keys, strict=True)
+  ]
+  return jax.tree.unflatten(tree, leaves)
+
+
+def make_batch():
+  """Rows of 10 tokens: full, left-padded, padded on both sides with a hole."""
+  rng = np.random.default_rng(0)
+  tokens = rng.integers(0, DENSE.vocab_size, (B, T)).astype(np.int32)
+  mask = np.ones((B, T), bool)
+  mask[1, :4] = False
+  mask[2, :2] = mask[2, 6] = mask[2, 9:] = False
+  return tokens, mask
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def run(config, params, tokens, mask):
+  return transformer.hidden(config, params, tokens, mask)
+
+
+@BOTH
+def test_forward_equals_numpy_twin(config):
+  params = make_params(config)
+  tokens, mask = make_batch()
+  got = run(config, params, tokens, mask)
+  expected = reference.hidden(config, params, tokens, mask)
+  assert np.isfinite(got).all()
+  np.testing.assert_allclose(got[mask], expected[mask], atol=1e-5)
+  got = transformer.logits(config, params, tokens)
+  assert got.dtype == jnp.float32
+  expected = reference.logits(config, params, tokens)
+  np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+@BOTH
+def test_long_sequences_equal_numpy_twin(config):
+  """Long enough for several blocks of queries, the last one cut short."""
+  config = dataclasses.replace(config, max_length=80, num_layers=2, band=70)
+  params = make_params(config)
+  tokens = np.random.default_rng(1).integers(0, 31, (2, 150))
+  mask = np.ones((2, 150), bool)
+  mask[1, :75] = False
+  got = run(config, params, tokens, mask)
+  expected = reference.hidden(config, params, tokens, mask)
+  np.testing.assert_allclose(got[mask], expected[mask], atol=1e-5)
+
+
+@BOTH
+def test_what_padding_holds_changes_nothing(config):
+  params = make_params(config)
+  tokens, mask = make_batch()
+  mask[0] = False  # a row of padding only
+  clean = run(config, params, np.where(mask, tokens, 0), mask)
+  for filler in (7, -1, 10**6):
+    dirty = run(config, params, np.where(mask, tokens, filler), mask)
+    chex.assert_trees_all_equal(clean, dirty)
+  assert np.isfinite(clean).all()
+
+
+@BOTH
+def test_left_padding_changes_nothing(config):
+  params = make_params(config)
+  tokens, _ = make_batch()
+  alone = run(config, params, tokens[:, 5:], np.ones((B, 5), bool))
+  padded = run(config, params, tokens, np.arange(T)[None].repeat(B, 0) >= 5)
+  np.testing.assert_allclose(padded[:, 5:], alone, atol=1e-5)
+
+
+def test_padding_has_no_gradient():
+  params = make_params(BANDED)
+  tokens, mask = make_batch()
+  mask[0] = False
+  tokens = np.where(mask, tokens % 20, 25)  # ids above 19 are padding only
+
+  def loss(params):
+    hidden = transformer.hidden(BANDED, params, tokens, mask)
+    return jnp.sum(jnp.where(mask[..., None], hidden, 0.0) ** 2)
+
+  grads = jax.jit(jax.grad(loss))(params)
+  chex.assert_tree_all_finite(grads)
+  table = grads['embedding']['tokens']
+  assert not table[20:].any() and table[:20].any()
+
+
+@BOTH
+@pytest.mark.parametrize('step', [1, R], ids=['one', 'all'])
+def test_cached_equals_full_forward(config, step):
+  params = make_params(config)
+  tokens, mask = make_batch()
+  full = run(config, params, tokens, mask)
+  prompt, cache = transformer.prefill(
+    config, params, tokens[:, :P], mask[:, :P], length=T
+  )
+  extend = jax.jit(functools.partial(transformer.extend, config))
+  parts = [prompt]
+  for start in range(P, T, step):
+    columns = slice(start, start + step)
+    part, cache = extend(params, cache, tokens[:, columns], mask[:, columns])
+    parts.append(part)
+  got = jnp.concatenate(parts, axis=1)
+  np.testing.assert_allclose(got[mask], full[mask], atol=1e-5)
+  np.testing.assert_array_equal(cache.mask, mask)
+  np.testing.assert_array_equal(cache.positions, mask.sum(1))
+  assert cache.index == T
+
+
+def _response_loss(hidden, mask):
+  return jnp.sum(jnp.where(mask[..., None], jnp.sin(hidden), 0.0))
+
+
+@BOTH
+def test_shared_prompt_scores_and_gradients(config):
+  """K responses after one prompt: values and gradients of the full forward."""
+  params = make_params(config)
+  tokens, mask = make_batch()
+  k = 2
+  rng = np.random.default_rng(2)
+  responses = rng.integers(0, config.vocab_size, (B * k, R))
+  response_mask = np.arange(R)[None] < rng.integers(1, R + 1, (B * k, 1))
+
+  def cached(params):
+    _, cache = transformer.prefill(
+      config, params, tokens[:, :P], mask[:, :P], length=T
+    )
+    cache = transformer.repeat_cache(cache, k)
+    hidden, _ = transformer.extend(
+      config, params, cache, responses, response_mask
+    )
+    return _response_loss(hidden, response_mask)
+
+  def full(params):
+    rows = np.concatenate([tokens[:, :P].repeat(k, 0), responses], 1)
+    rows_mask = np.concatenate([mask[:, :P].repeat(k, 0), response_mask], 1)
+    hidden = transformer.hidden(config, params, rows, rows_mask)
+    return _response_loss(hidden[:, P:], response_mask)
+
+  value, grads = jax.jit(jax.value_and_grad(cached))(params)
+  expected_value, expected = jax.jit(jax.value_and_grad(full))(params)
+  np.testing.assert_allclose(value, expected_value, rtol=1e-5)
+  chex.assert_trees_all_close(grads, expected, atol=2e-4, rtol=1e-4)
+  assert np.abs(grads['embedding']['tokens']).max() > 0.1
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def grads_of(config, params, tokens, mask, keys):
+  def loss(params):
+    hidden = transformer.hidden(config, params, tokens, mask, dropout_keys=keys)
+    return jnp.mean(jnp.sin(3 * hidden))
+
+  return jax.value_and_grad(loss)(params)
+
+
+def test_remat_policies_change_no_number():
+  tokens, mask = make_batch()
+  keys = decode.row_keys(jax.random.key(0), B)
+  results = {}
+  for remat in config_lib.REMATS:
+    config = dataclasses.replace(BANDED, remat=remat, dropout=0.2)
+    params = make_params(BANDED)
+    results[remat] = grads_of(config, params, tokens, mask, keys)
+  chex.assert_trees_all_close(results['none'], results['full'], atol=1e-6)
+  chex.assert_trees_all_close(results['none'], results['dots'], atol=1e-6)
+
+
+def _dropped(tokens, mask, keys, rate=0.3):
+  config = dataclasses.replace(DENSE, dropout=rate)
+  return transformer.hidden(
+    config, make_params(DENSE), tokens, mask, dropout_keys=keys
+  )
+
+
+def test_dropout_of_a_row_is_its_own():
+  tokens, mask = make_batch()
+  keys = decode.row_keys(jax.random.key(0), B)
+  together = _dropped(tokens, mask, keys)
+  alone = _dropped(tokens[1:2], mask[1:2], keys[1:2])
+  np.testing.assert_allclose(together[1:2], alone, atol=1e-5)
+  swapped = _dropped(tokens[::-1], mask[::-1], keys[::-1])
+  np.testing.assert_allclose(together[::-1], swapped, atol=1e-5)
+  same_key = _dropped(tokens[[0, 0]], mask[[0, 0]], keys[:2])
+  assert np.abs(same_key[0] - same_key[1]).max() > 0.1
+
+
+def test_dropout_needs_keys_and_a_rate():
+  tokens, mask = make_batch()
+  keys = decode.row_keys(jax.random.key(0), B)
+  plain = transformer.hidden(DENSE, make_params(DENSE), tokens, mask)
+  chex.assert_trees_all_equal(plain, _dropped(tokens, mask, None))
+  chex.assert_trees_all_equal(plain, _dropped(tokens, mask, keys, rate=0.0))
+  assert np.abs(plain - _dropped(tokens, mask, keys)).max() > 0.1
+
+
+def test_dropout_keeps_the_mean_and_the_rate():
+  x = jnp.ones((4, 50, 64))
+  keys = decode.row_keys(jax.random.key(0), 4)
+  y = np.asarray(transformer._dropout(0.2, keys, 3, x))
+  assert set(np.unique(y)) == {0.0, np.float32(1.25)}
+  np.testing.assert_allclose(np.mean(y == 0), 0.2, atol=0.02)
+  other = np.asarray(transformer._dropout(0.2, keys, 4, x))
+  both = np.mean((y == 0) & (other == 0))
+  np.testing.assert_allclose(both, 0.04, atol=0.01)
+
+
+def test_initial_spread():
+  config = dataclasses.replace(
+    DENSE, d_model=256, d_ff=512, vocab_size=512, max_length=128, num_layers=2
+  )
+  params = transformer.init(config, jax.random.key(0))
+  stacked = params['layers']
+  spreads = {
+    0.02: [
+      params['embedding']['tokens'],
+      stacked['qkv']['kernel'],
+      stacked['mlp_input']['kernel'],
+    ],
+    0.01: [
+      params['embedding']['positions'],
+      stacked['mlp_output']['kernel'],  # 0.02 / sqrt(2 * 2)
+      stacked['attention_output']['kernel'],
+    ],
+  }
+  for std, leaves in spreads.items():
+    for leaf in leaves:
+      np.testing.assert_allclose(np.std(leaf), std, rtol=0.05)
+  biases = [stacked[name]['bias'] for name in stacked]
+  chex.assert_trees_all_equal(biases, jax.tree.map(jnp.zeros_like, biases))
+  assert (stacked['mlp_norm']['scale'] == 1).all()
+  assert (stacked['attention_norm']['scale'] == 1).all()
+  kernels = stacked['mlp_input']['kernel']
+  assert np.abs(kernels[0] - kernels[1]).max() > 0.01  # layers differ
+
+
+def test_bfloat16_compute_keeps_float32_masters():
+  config = dataclasses.replace(DENSE, dtype='bfloat16')
+  params = transformer.init(config, jax.random.key(0))
+  chex.assert_trees_all_equal_dtypes(
+    params, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), params)
+  )
+  tokens, mask = make_batch()
+  low = transformer.hidden(config, make_params(DENSE), tokens, mask)
+  assert low.dtype == jnp.bfloat16
+  high = run(DENSE, make_params(DENSE), tokens, mask)
+  error = (low.astype(jnp.float32) - high)[mask]
+  assert np.abs(error).mean() < 0.05
+  assert transformer.logits(config, params, tokens).dtype == jnp.float32
+
+
+def test_second_call_does_not_recompile():
+  params = make_params(DENSE)
+  tokens, mask = make_batch()
+
+  @jax.jit
+  @chex.assert_max_traces(n=1)
+  def step(params, cache, tokens, mask):
+    return transformer.extend(DENSE, params, cache, tokens, mask)
+
+  _, cache = transformer.prefill(DENSE, params, tokens, mask, length=T + 2)
+  for _ in range(2):
+    _, cache = step(params, cache, tokens[:, :1], mask[:, :1])
+
+
+def test_prefill_refuses_a_short_cache():
+  tokens, mask = make_batch()
+  with pytest.raises(ValueError, match='length=9 must be at least T=10'):
+    transformer.prefill(DENSE, make_params(DENSE), tokens, mask, length=9)
+
+
+@pytest.mark.parametrize('name', ['gpt2', '13B', '175B'])
+def test_presets_run_abstractly_at_their_size(name):
+  config = config_lib.preset(name, dtype='bfloat16', remat='full')
+  params = jax.eval_shape(
+    functools.partial(transformer.init, config), jax.random.key(0)
+  )
+  tokens = jax.ShapeDtypeStruct((2, config.max_length), jnp.int32)
+  out = jax.eval_shape(
+    functools.partial(transformer.hidden, config), params, tokens
+  )
+  assert out.shape == (2, config.max_length, config.d_model)
+  assert out.dtype == jnp.bfloat16
