@@ -10,8 +10,8 @@ removed, hence the few lines here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 import ast
+from collections.abc import Iterable, Mapping
 import importlib.util
 import pathlib
 from typing import Any

@@ -1,6 +1,6 @@
 """Completes prompts with a trained model, or chats in the terminal.
 
-  python -m instructjax.generate --model=RUN/ppo_ptx/model --prompt='Name a bird.'
+  python -m instructjax.generate --model=RUN/ppo_ptx/model --prompt='Who?'
   python -m instructjax.generate --model=RUN/sft/model --prompts=prompts.jsonl \
       --out=answers.jsonl --samples=4
   python -m instructjax.generate --model=RUN/ppo_ptx/model --chat

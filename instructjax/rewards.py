@@ -126,9 +126,10 @@ def from_python(function: Callable, decode: Callable) -> Score:
         f' {scores.shape}.'
       )
     if not np.all(np.isfinite(scores)):
+      worst = texts[int(np.argmin(np.isfinite(scores)))]
       raise errors.UserError(
         f'reward function {function.__name__!r} returned a score that is not'
-        f' finite, for the response {texts[int(np.argmin(np.isfinite(scores)))]!r}.'
+        f' finite, for the response {worst!r}.'
       )
     return jnp.asarray(scores, jnp.float32)
 

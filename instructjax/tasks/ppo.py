@@ -6,7 +6,7 @@
 A prompt is one step of a bandit: the policy answers, the reward model scores
 the whole answer, and the episode ends. Inside, each token is an action:
 
-    reward_t    = -beta (log pi_old - log pi_ref)_t,  + r(x, y) at the last token
+    reward_t    = -beta (log pi_old - log pi_ref)_t, + r(x, y) at the last token
     advantage_t = GAE(reward, V), discount 1, lambda 0.95, whitened
     L_policy    = sum_t w_t max(-A_t rho_t, -A_t clip(rho_t, 1 - eps, 1 + eps))
     L_value     = 1/2 sum_t w_t max((V - R)^2, (clip(V, V_old +- eps) - R)^2)

@@ -1,6 +1,6 @@
 """The reward model: K ranked responses a prompt, all pairs of it at once.
 
-    loss = -mean_prompts 1/pairs sum_{w beats l} log sigma(r(x, y_w) - r(x, y_l))
+    loss = -mean_prompts 1/pairs sum_{w beats l} log sigma(r(x,y_w) - r(x,y_l))
 
 Equal ranks make no pair. Each response is scored once (K forward passes over
 one shared prompt), not once per pair.
