@@ -2,8 +2,8 @@
 
 Each animal has a colour, a home, a food and a trade. A `Task` is one
 instruction about them or about everyday words, with a good, a bare and a wrong
-answer. Sentence forms are few on purpose: a model of a million parameters is to
-learn them within a minute or two on a CPU.
+answer. Words and sentence forms are few on purpose: a model of a million
+parameters picks the forms up within minutes on a CPU, and many of the answers.
 
 Only `Random.random` is used: Python promises its sequence across versions, and
 not that of `choice` or `shuffle`.
