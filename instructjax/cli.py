@@ -23,6 +23,9 @@ def run(command: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
   except errors.UserError as error:
     print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
     return 2
+  except KeyboardInterrupt:
+    print('interrupted', file=sys.stderr)
+    return 130
 
 
 def refuse(message: str) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Mapping
+import importlib.machinery
 import importlib.util
 import pathlib
 from typing import Any
@@ -62,9 +63,17 @@ def _module(path: pathlib.Path) -> Any:
       f'--config={path}: there is no such file.'
       f'{errors.nearest(str(path), known)}'
     )
-  spec = importlib.util.spec_from_file_location(f'config_{path.stem}', path)
+  name = f'config_{path.stem}'
+  loader = importlib.machinery.SourceFileLoader(name, str(path))
+  spec = importlib.util.spec_from_loader(name, loader)
   module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  try:
+    loader.exec_module(module)
+  except SyntaxError as error:
+    raise errors.UserError(
+      f'--config={path}: needed Python, got in line {error.lineno}'
+      f' "{error.msg}": mend that line.'
+    ) from error
   if not hasattr(module, 'get_config'):
     raise errors.UserError(
       f'--config={path}: a config file must define get_config(arg).'
@@ -180,7 +189,7 @@ def _parse(key: str, text: str, old: Any) -> Any:
     if type(value) is not kind:
       raise ValueError
     return value
-  except (ValueError, SyntaxError):
+  except (ValueError, SyntaxError, TypeError):
     raise errors.UserError(
       f'--config.{key}={text}: needed {kind.__name__}, as in'
       f' --config.{key}={old}.'
@@ -204,9 +213,9 @@ def resolve_stage(config: ConfigDict, stage: str) -> dict[str, Any]:
   if stage not in stages:
     known = ', '.join(stages) or 'none'
     raise errors.UserError(
-      f'config.init_from names {stage!r}, which is neither a stage of'
-      f' this config ({known}) nor a folder that exists.'
-      f'{errors.nearest(stage, stages)}'
+      f'config.init_from names {stage!r}, which is no stage of this config'
+      f' ({known}).{errors.nearest(stage, stages)} A folder is written with a'
+      f' slash, as ./{stage}.'
     )
   return stages[stage] | {key: plain[key] for key in SHARED}
 

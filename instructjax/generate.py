@@ -12,7 +12,7 @@ or standard output. The same seed gives the same answers.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 import functools
 import json
 import pathlib
@@ -61,8 +61,9 @@ class Generator:
     from instructjax.stages import workdir
 
     self.options = options
-    value = str(folder if '/' in str(folder) else f'./{folder}')
-    start = workdir.find_start(pathlib.Path(), 'policy', value, dropout=0.0)
+    start = workdir.find_start(
+      pathlib.Path(), 'policy', str(folder.absolute()), dropout=0.0
+    )
     path = start.folder / 'tokenizer.model'
     self.tokenizer = tokenizer.Tokenizer.load(str(path))
     self.config = start.config
@@ -75,8 +76,8 @@ class Generator:
         f' {self.config.max_length} positions.'
       )
 
-  def answer(self, prompts: Sequence[str]) -> Iterator[list[str]]:
-    """Yields the answers to each prompt, --samples of them.
+  def answer(self, prompts: Sequence[str]) -> list[list[str]]:
+    """Returns the answers to each prompt, --samples of them.
 
     Raises:
       UserError: if a prompt is too long for the model.
@@ -94,8 +95,7 @@ class Generator:
     answers = []
     for start in range(0, len(work), _BATCH):
       answers += self._batch(work[start : start + _BATCH], start)
-    for i in range(len(prompts)):
-      yield answers[i * count : (i + 1) * count]
+    return [answers[i * count :][:count] for i in range(len(prompts))]
 
   def _batch(self, rows: list[list[int]], first: int) -> list[str]:
     """Answers up to _BATCH encoded prompts; row n uses key first + n."""
@@ -148,6 +148,11 @@ def chat(generator: Generator) -> int:
     except (EOFError, KeyboardInterrupt):
       print()
       return 0
+    except UnicodeDecodeError as error:
+      raise errors.UserError(
+        f'needed UTF-8 text on standard input, got byte'
+        f' 0x{error.object[error.start]:02x}.'
+      ) from error
     if said.strip() == '/new':
       history.clear()
       continue
@@ -155,7 +160,7 @@ def chat(generator: Generator) -> int:
       continue
     history.append(('user', said))
     try:
-      answer = next(generator.answer([layouts.render(history)]))[0]
+      answer = generator.answer([layouts.render(history)])[0][0]
     except errors.UserError as error:
       print(f'error: {error} /new starts over.', file=sys.stderr)
       history.pop()
@@ -169,17 +174,7 @@ def command(argv: Sequence[str]) -> int:
   flags = parser()
   flags.error = cli.refuse
   options = flags.parse_args(argv)
-  if not (options.prompt or options.prompts or options.chat):
-    raise errors.UserError(
-      'nothing to do: give --prompt=TEXT, --prompts=FILE.jsonl or --chat.'
-    )
-  if (
-    options.samples < 1 or options.temperature < 0 or not 0 < options.top_p <= 1
-  ):
-    raise errors.UserError(
-      'needed --samples of at least 1, --temperature of at least 0 and --top_p'
-      ' over 0 and up to 1.'
-    )
+  _check(options)
   generator = Generator(pathlib.Path(options.model), options)
   if options.chat:
     return chat(generator)
@@ -189,23 +184,47 @@ def command(argv: Sequence[str]) -> int:
 
     found = records.load('prompts', options.prompts)
     prompts += [record.text for record in found]
+  if options.out:
+    _write(options.out, '', 'a')  # where it cannot, say so before the work
   lines = [
     json.dumps({'prompt': prompt, 'sample': i, 'response': text})
     for prompt, answers in zip(prompts, generator.answer(prompts), strict=True)
     for i, text in enumerate(answers)
   ]
   text = '\n'.join(lines) + '\n'
-  if not options.out:
+  if options.out:
+    _write(options.out, text, 'w')
+  else:
     sys.stdout.write(text)
-    return 0
+  return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+  """Raises UserError for options that make no sense."""
+  if not (options.prompt or options.prompts or options.chat):
+    raise errors.UserError(
+      'nothing to do: give --prompt=TEXT, --prompts=FILE.jsonl or --chat.'
+    )
+  for name, fine, needed in (
+    ('samples', options.samples >= 1, 'at least 1'),
+    ('temperature', options.temperature >= 0, 'at least 0'),
+    ('top_k', options.top_k >= 0, 'at least 0'),
+    ('top_p', 0 < options.top_p <= 1, 'over 0 and up to 1'),
+  ):
+    if not fine:
+      raise errors.UserError(
+        f'--{name}={getattr(options, name)} must be {needed}.'
+      )
+
+
+def _write(out: str, text: str, mode: str) -> None:
   try:
-    pathlib.Path(options.out).write_text(text)
+    with open(out, mode, encoding='utf-8') as file:
+      file.write(text)
   except OSError as error:
     raise errors.UserError(
-      f'--out={options.out} cannot be written ({error.strerror}): choose'
-      ' another file.'
+      f'--out={out} cannot be written ({error.strerror}): choose another file.'
     ) from error
-  return 0
 
 
 if __name__ == '__main__':

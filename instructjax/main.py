@@ -46,42 +46,55 @@ def parser() -> argparse.ArgumentParser:
 
 
 def parse(argv: Sequence[str]):
-  """Returns (config, workdir) of a command line.
+  """Returns (config, workdir, overridden keys) of a command line.
 
   Raises:
     UserError: for a wrong flag, file, key or value.
   """
   from instructjax import config as config_lib
 
+  for word in argv:
+    flag = word.partition('=')[0]
+    if flag.startswith('-') and not flag.startswith('--config.'):
+      _check_flag(flag)
   flags = parser()
   flags.error = cli.refuse
   known, rest = flags.parse_known_args(argv)
   config = config_lib.load(known.config)
-  rest = list(rest)
+  overridden = []
   while rest:
     flag, equals, value = rest.pop(0).partition('=')
     if not flag.startswith('--config.'):
       raise errors.UserError(
-        f'unknown flag {flag!r}.{errors.nearest(flag, _FLAGS)} Keys of the'
-        ' config are set by --config.KEY=VALUE.'
+        f'needed --config.KEY=VALUE, got {flag!r}. See --help.'
       )
     if not equals:
       if not rest:
         raise errors.UserError(f'{flag} needs a value: {flag}=VALUE.')
       value = rest.pop(0)
-    config_lib.override(config, flag.removeprefix('--config.'), value)
-  return config, pathlib.Path(known.workdir)
+    overridden.append(flag.removeprefix('--config.'))
+    config_lib.override(config, overridden[-1], value)
+  return config, pathlib.Path(known.workdir), overridden
 
 
-_FLAGS = ('--config', '--workdir', '--help')
+_FLAGS = ('--config', '--workdir', '--help', '-h')
+
+
+def _check_flag(flag: str) -> None:
+  negative_number = flag[1:2] in tuple('.0123456789')
+  if flag not in _FLAGS and not negative_number:
+    raise errors.UserError(
+      f'unknown flag {flag!r}.{errors.nearest(flag, _FLAGS)} Keys of the'
+      ' config are set by --config.KEY=VALUE.'
+    )
 
 
 def command(argv: Sequence[str]) -> int:
   """Runs the command line; returns its exit status."""
-  config, workdir = parse(argv)
+  arguments = parse(argv)
   from instructjax import stages  # imports JAX: not before --help and typos
 
-  return stages.run(config, workdir)
+  return stages.run(*arguments)
 
 
 if __name__ == '__main__':

@@ -32,7 +32,7 @@ class MetricsLog:
     start: iterations already done; later lines of an interrupted run are
       removed, as those iterations run again.
     total: iterations of the whole stage.
-    log_every: iterations per line.
+    log_every: iterations per line; 0 writes the last one's only.
     tokens_per_iteration: for the rate; 0 gives none.
     watch: numbers -> warnings (evaluation.warnings), or None.
     wandb: a W&B run, or None.
@@ -57,6 +57,8 @@ class MetricsLog:
     self.path = folder / 'metrics.jsonl'
     lines = keep_until(self.path, start)
     self._elapsed = lines[-1]['wall_seconds'] if lines else 0.0
+    for line in lines:  # what it compares later numbers with
+      self.watch(_numbers(line))
     self._file = self.path.open('a')
     self._events = tensorboardX.SummaryWriter(
       str(folder / 'tensorboard'), purge_step=start + 1, write_to_disk=True
@@ -78,7 +80,8 @@ class MetricsLog:
       self._since.setdefault(name, []).extend(values)
     self._count += 1
     self._bar.update(1)
-    if iteration % self.log_every == 0 or iteration == self.total:
+    due = self.log_every and iteration % self.log_every == 0
+    if due or iteration == self.total:
       numbers = {k: float(np.mean(v)) for k, v in self._since.items()}
       now = time.perf_counter()
       seconds = (now - self._last) / self._count
@@ -148,6 +151,15 @@ _HEADLINES = (
 )
 
 
+def _numbers(line: Mapping[str, Any]) -> dict[str, float]:
+  """The numbers of a line; null was not finite."""
+  return {
+    name: math.nan if value is None else value
+    for name, value in line.items()
+    if value is None or isinstance(value, int | float)
+  }
+
+
 def _short(value: float) -> str:
   return f'{value:.0f}' if abs(value) >= 1000 else f'{value:.3g}'
 
@@ -161,11 +173,13 @@ def read(path: pathlib.Path) -> list[dict[str, Any]]:
   if not path.exists():
     return []
   lines = []
-  for line in path.read_text().splitlines():
+  for line in path.read_text(errors='replace').splitlines():
     try:
-      lines.append(json.loads(line))
+      value = json.loads(line)
     except ValueError:
-      break  # the last line of a killed run
+      continue  # what a killed run was writing
+    if isinstance(value, dict) and 'iteration' in value:
+      lines.append(value)
   return lines
 
 

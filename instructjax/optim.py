@@ -59,26 +59,24 @@ def adam(
 ) -> optax.GradientTransformation:
   """Adam with decoupled weight decay after clipping by the global norm.
 
-  Matrices decay; biases, norms and scalars do not. max_grad_norm 0 turns
+  Weights decay; biases and the norms' scales do not. max_grad_norm 0 turns
   clipping off. Moments: GPT-3 and InstructGPT (beta2 0.95); epsilon and
   clipping are GPT-3's, as the InstructGPT paper does not print them.
   """
   steps = [optax.clip_by_global_norm(max_grad_norm)] if max_grad_norm else []
   steps.append(optax.scale_by_adam(b1=b1, b2=b2, eps=eps))
   if weight_decay:
-    steps.append(optax.add_decayed_weights(weight_decay, mask=_is_matrix))
+    steps.append(optax.add_decayed_weights(weight_decay, mask=_decays))
   steps.append(optax.scale_by_learning_rate(learning_rate))
   return optax.chain(*steps)
 
 
-def _is_matrix(params):
-  """True where a leaf is a weight matrix (stacked layers add an axis)."""
-
-  def decide(path, leaf):
-    stacked = any(getattr(key, 'key', None) == 'layers' for key in path)
-    return leaf.ndim - stacked >= 2
-
-  return jax.tree_util.tree_map_with_path(decide, params)
+def _decays(params):
+  """True where a leaf is a weight. The name tells: by their axes, the stacked
+  layers' norms and the heads' biases look like matrices."""
+  return jax.tree_util.tree_map_with_path(
+    lambda path, leaf: path[-1].key not in ('bias', 'scale'), params
+  )
 
 
 def per_network(

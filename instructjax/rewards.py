@@ -14,6 +14,7 @@ import importlib
 import importlib.util
 import inspect
 import pathlib
+import sys
 from typing import Any
 
 import jax
@@ -109,6 +110,7 @@ def from_python(function: Callable, decode: Callable) -> Score:
   Raises (when called):
     UserError: if the scores are not B finite numbers.
   """
+  name = repr(getattr(function, '__name__', function))
   wants_prompts = 'prompts' in inspect.signature(function).parameters
 
   def score(params, prompts, prompt_mask, responses, response_mask):
@@ -117,23 +119,32 @@ def from_python(function: Callable, decode: Callable) -> Score:
     extra = {}
     if wants_prompts:
       extra['prompts'] = _texts(prompts, prompt_mask, decode)
-    scores = np.asarray(function(texts, **extra))
-    numeric = np.issubdtype(scores.dtype, np.number) or scores.dtype == bool
-    if not numeric or scores.shape != (len(texts),):
-      raise errors.UserError(
-        f'reward function {function.__name__!r} must return {len(texts)}'
-        f' numbers, one per response; it returned {scores.dtype} of shape'
-        f' {scores.shape}.'
-      )
-    if not np.all(np.isfinite(scores)):
-      worst = texts[int(np.argmin(np.isfinite(scores)))]
-      raise errors.UserError(
-        f'reward function {function.__name__!r} returned a score that is not'
-        f' finite, for the response {worst!r}.'
-      )
-    return jnp.asarray(scores, jnp.float32)
+    scores = _checked(function(texts, **extra), texts, name)
+    return jnp.asarray(scores)
 
   return score
+
+
+def _checked(scores: Any, texts: list[str], name: str) -> np.ndarray:
+  """Returns f32[B]; see from_python for what it raises."""
+  try:
+    scores = np.asarray(scores)
+  except ValueError:  # lists of unequal lengths
+    scores = np.asarray(scores, object)
+  if scores.dtype.kind not in 'biuf' or scores.shape != (len(texts),):
+    raise errors.UserError(
+      f'reward function {name} must return {len(texts)} numbers, one per'
+      f' response; it returned {scores.dtype} of shape {scores.shape}.'
+    )
+  with np.errstate(over='ignore'):
+    scores = scores.astype(np.float32)
+  if not np.all(np.isfinite(scores)):
+    worst = texts[int(np.argmin(np.isfinite(scores)))]
+    raise errors.UserError(
+      f'reward function {name} returned a score that is not finite in float32,'
+      f' for the response {worst!r}.'
+    )
+  return scores
 
 
 def _texts(tokens, mask, decode) -> list[str]:
@@ -154,9 +165,10 @@ def load_function(spec: str) -> Callable:
     )
   try:
     if where.endswith('.py'):
-      path = pathlib.Path(where)
-      found = importlib.util.spec_from_file_location(path.stem, path)
+      title = f'reward_function_{pathlib.Path(where).stem}'
+      found = importlib.util.spec_from_file_location(title, where)
       module = importlib.util.module_from_spec(found)
+      sys.modules[title] = module  # dataclasses look their module up
       found.loader.exec_module(module)
     else:
       module = importlib.import_module(where)

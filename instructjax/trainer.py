@@ -60,7 +60,7 @@ def init_state(
   """Returns the state before the first update.
 
   Trained and averaged parameters are copied, because the train step donates
-  its state and a buffer may be donated only once.
+  its state and a buffer may be donated only once. Frozen ones are given away.
   """
   params = jax.tree.map(jnp.copy, params)
   return TrainState(
@@ -199,11 +199,14 @@ def fit(
   start = int(state.iteration)
   source = iter(batches)
   for iteration in range(start, num_iterations):
-    iteration_key = jax.random.fold_in(key, iteration)
-    batch, prepared = task.prepare(state, next(source), iteration_key)
+    # No two uses share a key: fold_in and split derive from the same counter.
+    prepare_key, order_key, steps_key = jax.random.split(
+      jax.random.fold_in(key, iteration), 3
+    )
+    batch, prepared = task.prepare(state, next(source), prepare_key)
     metrics = {name: [value] for name, value in prepared.items()}
-    for i, minibatch in enumerate(task.minibatches(batch, iteration_key)):
-      step_key = jax.random.fold_in(iteration_key, i)
+    for i, minibatch in enumerate(task.minibatches(batch, order_key)):
+      step_key = jax.random.fold_in(steps_key, i)
       state, more = train_step(state, minibatch, step_key)
       for name, value in more.items():
         metrics.setdefault(name, []).append(value)

@@ -12,12 +12,16 @@ needs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+import contextlib
+import gc
+import io
 import json
 import logging
 import pathlib
 import shutil
+import time
 from typing import Any
-import uuid
 
 import jax
 import orbax.checkpoint as ocp
@@ -26,8 +30,8 @@ from instructjax import errors
 
 PyTree = Any
 log = logging.getLogger('instructjax')
-# Orbax narrates every save at INFO and WARNING; its errors reach us anyway.
-logging.getLogger('absl').setLevel(logging.ERROR)
+# Orbax narrates every save; what goes wrong reaches us as an exception.
+logging.getLogger('absl').setLevel(logging.CRITICAL + 1)
 
 
 class Checkpointer:
@@ -53,37 +57,52 @@ class Checkpointer:
   def restore(self, abstract: PyTree) -> PyTree | None:
     """Returns the newest state that can be read, or None if there is none.
 
-    A checkpoint that cannot be read is set aside as `<iteration>.broken`, with
-    a warning, and the one before it is tried.
+    The checkpoints that cannot be read and are newer than it are set aside as
+    `<iteration>.broken`, with a warning: their iterations run again.
 
     Args:
       abstract: jax.ShapeDtypeStructs with shardings, like the state.
 
     Raises:
-      UserError: if there are checkpoints and none can be read.
+      UserError: if there are checkpoints and none can be read; nothing is
+        changed then.
     """
-    steps = sorted(self._manager.all_steps(), reverse=True)
-    for step in steps:
+    broken = {}
+    for step in sorted(self._manager.all_steps(), reverse=True):
       try:
-        args = ocp.args.StandardRestore(abstract)
-        return self._manager.restore(step, args=args)
-      except Exception as error:  # orbax raises bare Exceptions, among others
-        log.warning(
-          'checkpoint %s cannot be read (%s); falling back to the one before.',
-          self.folder / str(step),
-          _first_line(error),
-        )
-        broken = self.folder / f'{step}.broken'
-        shutil.rmtree(broken, ignore_errors=True)
-        (self.folder / str(step)).rename(broken)
-        self._manager.reload()
-    if steps:
+        state = self._restore(step, abstract)
+      except _UnreadableError as error:
+        broken[step] = str(error)
+        continue
+      self._set_aside(broken, step)
+      return state
+    if broken:
+      step, reason = next(iter(broken.items()))
       raise errors.UserError(
-        f'none of the checkpoints in {self.folder} can be read: they are kept'
-        ' as *.broken; to start the stage afresh remove'
-        f' {self.folder.parent}.'
+        f'none of the checkpoints in {self.folder} can be read ({step}:'
+        f' {reason}): restore one from a backup, or remove'
+        f' {self.folder.parent} to start the stage afresh.'
       )
     return None
+
+  def _restore(self, step: int, abstract: PyTree) -> PyTree:
+    args = ocp.args.StandardRestore(abstract)
+    return _read(lambda: self._manager.restore(step, args=args))
+
+  def _set_aside(self, broken: dict[int, str], good: int) -> None:
+    for step, reason in broken.items():
+      path = self.folder / str(step)
+      log.warning(
+        'checkpoint %s cannot be read (%s): going back to %d.',
+        path,
+        reason,
+        good,
+      )
+      aside = self.folder / f'{step}.broken'
+      shutil.rmtree(aside, ignore_errors=True)
+      path.rename(aside)
+    if broken:
+      self._manager.reload()
 
   def wait(self) -> None:
     """Returns when everything saved is on disk."""
@@ -117,13 +136,21 @@ def save_model(
   """
   folder = folder.absolute()
   folder.parent.mkdir(parents=True, exist_ok=True)
-  temporary = folder.parent / f'.{folder.name}.{uuid.uuid4().hex}'
+  temporary = part_of(folder)
   with ocp.StandardCheckpointer() as checkpointer:
     checkpointer.save(temporary / 'params', params)
   shutil.copy(tokenizer, temporary / 'tokenizer.model')
   write_json(temporary / 'model.json', description)
   shutil.rmtree(folder, ignore_errors=True)
   temporary.rename(folder)
+
+
+def part_of(folder: pathlib.Path) -> pathlib.Path:
+  """Returns where a folder is put together before it gets its name, clean of
+  what a killed run may have left there."""
+  temporary = folder.with_name(f'.{folder.name}.part')
+  shutil.rmtree(temporary, ignore_errors=True)
+  return temporary
 
 
 def describe_model(folder: pathlib.Path) -> dict[str, Any]:
@@ -135,18 +162,32 @@ def describe_model(folder: pathlib.Path) -> dict[str, Any]:
   path = folder / 'model.json'
   if not path.exists():
     hint = ''
-    if (folder / 'config.json').exists():
+    if _is_hugging_face(folder):
       hint = ' A Hugging Face folder must be converted first.'
     raise errors.UserError(
       f'{folder} is not a model folder: it has no model.json. Give the name'
       f' of a stage, or a folder such as RUN/sft/model.{hint}'
     )
   try:
-    return json.loads(path.read_text())
-  except ValueError as error:
+    description = json.loads(path.read_text())
+    _ = description['config'], description['kind']
+  except (ValueError, KeyError, TypeError) as error:
     raise errors.UserError(
-      f'{path} is damaged ({error}): write the model again.'
+      f'{path} is damaged ({_first_line(error)}): write the model again.'
     ) from error
+  if not (folder / 'tokenizer.model').exists():
+    raise errors.UserError(
+      f'{folder} is damaged: it has no tokenizer.model; write the model again.'
+    )
+  return description
+
+
+def _is_hugging_face(folder: pathlib.Path) -> bool:
+  """Whether its config.json is that of a transformers model."""
+  try:
+    return 'model_type' in (folder / 'config.json').read_text()
+  except (OSError, ValueError):
+    return False
 
 
 def load_params(folder: pathlib.Path, target: PyTree) -> PyTree:
@@ -159,15 +200,14 @@ def load_params(folder: pathlib.Path, target: PyTree) -> PyTree:
   Raises:
     UserError: if they are damaged, or of other shapes.
   """
-  path = folder.absolute() / 'params'
+  path = folder / 'params'
   try:
-    with ocp.StandardCheckpointer() as checkpointer:
-      return checkpointer.restore(path, target)
-  except Exception as error:  # orbax raises bare Exceptions, among others
+    return _restore(path, target)
+  except _UnreadableError as error:
     raise errors.UserError(
-      f'{path} cannot be read ({_first_line(error)}): it is damaged or does'
-      ' not fit its model.json; write the model again.'
-    ) from error
+      f'{path} cannot be read ({error}): it is damaged or does not fit its'
+      ' model.json; write the model again.'
+    ) from None
 
 
 def save_tree(folder: pathlib.Path, tree: PyTree) -> None:
@@ -180,20 +220,48 @@ def save_tree(folder: pathlib.Path, tree: PyTree) -> None:
 def load_tree(folder: pathlib.Path, target: PyTree) -> PyTree:
   """Reads what save_tree wrote; raises UserError if it is damaged."""
   try:
-    with ocp.StandardCheckpointer() as checkpointer:
-      return checkpointer.restore(folder.absolute(), target)
-  except Exception as error:  # orbax raises bare Exceptions, among others
+    return _restore(folder, target)
+  except _UnreadableError as error:
     raise errors.UserError(
-      f'{folder} cannot be read ({_first_line(error)}): to start the stage'
-      f' afresh remove {folder.parent}.'
-    ) from error
+      f'{folder} cannot be read ({error}): to start the stage afresh remove'
+      f' {folder.parent}.'
+    ) from None
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
   """Writes JSON so that a reader sees the old file or the new one."""
-  temporary = path.with_name(f'.{path.name}.{uuid.uuid4().hex}')
+  temporary = path.with_name(f'.{path.name}.part')
   temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + '\n')
   temporary.replace(path)
+
+
+class _UnreadableError(Exception):
+  """Says in one line why something could not be read."""
+
+
+def _read(function: Callable[[], PyTree]) -> PyTree:
+  """Calls a function of orbax that reads; raises only _UnreadableError.
+
+  Orbax gives up at the first array it cannot read. The other reads then find
+  their event loop closed and say so on standard error, each with a traceback;
+  here they end, and nobody hears them.
+  """
+  asyncio_log = logging.getLogger('asyncio')
+  with contextlib.redirect_stderr(io.StringIO()):
+    try:
+      return function()
+    except Exception as error:  # orbax raises bare Exceptions, among others
+      reason = _first_line(error)
+    asyncio_log.disabled = True
+    time.sleep(0.2)  # for reads still under way in other threads
+    gc.collect()
+    asyncio_log.disabled = False
+  raise _UnreadableError(reason)
+
+
+def _restore(path: pathlib.Path, target: PyTree) -> PyTree:
+  with ocp.StandardCheckpointer() as checkpointer:
+    return _read(lambda: checkpointer.restore(path.absolute(), target))
 
 
 def _first_line(error: BaseException) -> str:

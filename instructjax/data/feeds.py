@@ -24,6 +24,9 @@ Rows = Mapping[str, Any]
 class Feeds:
   """The records of a run, split once, encoded as stages want them.
 
+  Attributes:
+    counts: {what was encoded: its counts}; the caller may empty it.
+
   Args:
     data: config.data as a plain dict: 'folder', a spec for each kind of
       record ('' = look in the folder), 'validation_fraction'.
@@ -33,7 +36,7 @@ class Feeds:
   def __init__(self, data: Mapping[str, Any], *, seed: int = 0):
     self.data, self.seed = dict(data), seed
     self.counts: dict[str, dict[str, int]] = {}
-    self._split: dict[str, tuple[list, list]] = {}
+    self._split: dict[str, tuple[list, list, dict[str, int]]] = {}
 
   def spec(self, kind: str) -> str | None:
     """Returns where the records of a kind are; None if nobody said."""
@@ -60,12 +63,10 @@ class Feeds:
           f' {kind}.jsonl.'
         )
       found = records.load(kind, spec)
-      train, valid, counts = splits.split(
+      self._split[kind] = splits.split(
         found, self.data['validation_fraction'], self.seed
       )
-      self._split[kind] = train, valid
-      self._count(kind, counts)
-    return self._split[kind]
+    return self._split[kind][:2]
 
   def texts(self) -> list[str]:
     """Returns the training text of the tokenizer: all that can be found."""
@@ -145,7 +146,9 @@ class Feeds:
 
   def _encode(self, kind, encode) -> tuple[Rows, Rows]:
     rows = []
-    for name, found in zip(('train', 'valid'), self.records(kind), strict=True):
+    sides = self.records(kind)
+    self._count(kind, self._split[kind][2])
+    for name, found in zip(('train', 'valid'), sides, strict=True):
       if name == 'valid' and not found:  # too little to hold any out
         rows.append({})
         continue

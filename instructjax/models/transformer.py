@@ -14,7 +14,7 @@ whichever side and whatever it holds, changes nothing at kept tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 import functools
 import math
 from typing import Any
@@ -25,12 +25,11 @@ import jax.numpy as jnp
 
 from instructjax.models import config as config_lib
 from instructjax.models import layers
+from instructjax.models import stack
 
 Array = jax.Array
 Params = Any
 ModelConfig = config_lib.ModelConfig
-
-_MAX_UNROLLED_LAYERS = 6
 
 
 @struct.dataclass
@@ -38,16 +37,16 @@ class Cache:
   """Keys and values of the tokens seen so far.
 
   Attributes:
-    keys: one f[l, B, H, S, head_dim] for each group of l layers; of the S
-      columns `index` are written.
+    keys: f[L, B, H, S, head_dim] where the layers are scanned, otherwise a
+      tuple of L f[B, H, S, head_dim]; of the S columns `index` are written.
     values: the same.
     mask: bool[B, S], written and kept.
     positions: i32[B], the next kept token's position in each row.
     index: i32[], the next column to write, the same in all rows.
   """
 
-  keys: tuple[Array, ...]
-  values: tuple[Array, ...]
+  keys: Array | tuple[Array, ...]
+  values: Array | tuple[Array, ...]
   mask: Array
   positions: Array
   index: Array
@@ -121,11 +120,10 @@ def hidden(
   drop = functools.partial(_dropout, config.dropout, dropout_keys)
   visible = _visibility(config, positions, positions, _causal(length), mask)
 
-  def attention(layer, index, cache, q, k, v):
-    del index
+  def attention(layer, cache, q, k, v):
     return layers.causal_attend(q, k, v, visible(layer)), (cache, None)
 
-  x, _ = _run_layers(config, params, drop(0, x), attention, None, drop)
+  x, _, _ = stack.run_layers(config, params, drop(0, x), attention, None, drop)
   return _final_norm(params, x)
 
 
@@ -167,26 +165,25 @@ def prefill(
   Raises:
     ValueError: while tracing, if length < T.
   """
-  written = tokens.shape[1]
-  if length < written:
-    raise ValueError(f'length={length} must be at least T={written}.')
+  if length < tokens.shape[1]:
+    raise ValueError(f'length={length} must be at least T={tokens.shape[1]}.')
   x, positions = _embed(config, params, tokens, mask, 0)
-  visible = _visibility(config, positions, positions, _causal(written), mask)
+  visible = _visibility(
+    config, positions, positions, _causal(tokens.shape[1]), mask
+  )
 
-  free = length - written
-  columns = ((0, 0), (0, 0), (0, 0), (0, free), (0, 0))
-
-  def attention(layer, index, cache, q, k, v):
-    del index
+  def attention(layer, cache, q, k, v):
     return layers.causal_attend(q, k, v, visible(layer)), (cache, (k, v))
 
-  x, groups = _run_layers(config, params, x, attention)
+  x, _, written = stack.run_layers(config, params, x, attention)
+  pad = functools.partial(_pad_columns, free=length - tokens.shape[1], axis=-2)
+  keys, values = jax.tree.map(pad, written)
   cache = Cache(
-    keys=tuple(jnp.pad(keys, columns) for _, (keys, _) in groups),
-    values=tuple(jnp.pad(values, columns) for _, (_, values) in groups),
-    mask=jnp.pad(mask, ((0, 0), (0, free))),
+    keys=keys,
+    values=values,
+    mask=_pad_columns(mask, length - tokens.shape[1], -1),
     positions=jnp.sum(mask, axis=1, dtype=jnp.int32),
-    index=jnp.asarray(written, jnp.int32),
+    index=jnp.asarray(tokens.shape[1], jnp.int32),
   )
   return _final_norm(params, x), cache
 
@@ -213,31 +210,26 @@ def extend(
     f[B, T, D], as `hidden` of the whole sequences gives at these tokens, and
     the cache with T more columns written.
   """
-  batch, length = tokens.shape
+  length = tokens.shape[1]
   x, positions = _embed(config, params, tokens, mask, cache.positions[:, None])
   kept = jax.lax.dynamic_update_slice(cache.mask, mask, (0, cache.index))
   key_positions = _positions(kept)
   columns = jnp.arange(kept.shape[1])
   causal = columns <= cache.index + jnp.arange(length)[:, None]  # bool[T, S]
   visible = _visibility(config, positions, key_positions, causal, kept)
+  write = functools.partial(_write, config, column=cache.index)
 
-  def attention(layer, index, group, q, k, v):
-    # The scan carries the stacked cache and writes one column in place: as an
-    # input and output of the scan all of it would be copied at every step.
-    start = (index, 0, 0, cache.index, 0)
-    keys, values = (
-      jax.lax.dynamic_update_slice(stack, new[None], start)
-      for stack, new in zip(group, (k, v), strict=True)
-    )
-    k = jax.lax.dynamic_index_in_dim(keys, index, keepdims=False)
-    v = jax.lax.dynamic_index_in_dim(values, index, keepdims=False)
+  def attention(layer, layer_cache, q, k, v):
+    keys, k = write(layer, layer_cache[0], k)
+    values, v = write(layer, layer_cache[1], v)
     return layers.attend(q, k, v, visible(layer)), ((keys, values), None)
 
-  caches = tuple(zip(cache.keys, cache.values, strict=True))
-  x, groups = _run_layers(config, params, x, attention, caches)
+  x, (keys, values), _ = stack.run_layers(
+    config, params, x, attention, (cache.keys, cache.values)
+  )
   return _final_norm(params, x), Cache(
-    keys=tuple(keys for (keys, _), _ in groups),
-    values=tuple(values for (_, values), _ in groups),
+    keys=keys,
+    values=values,
     mask=kept,
     positions=cache.positions + jnp.sum(mask, axis=1, dtype=jnp.int32),
     index=cache.index + length,
@@ -246,7 +238,10 @@ def extend(
 
 def repeat_cache(cache: Cache, k: int) -> Cache:
   """Returns the cache of B * k rows, each row k times in a row."""
-  repeat = functools.partial(jnp.repeat, repeats=k, axis=1)
+
+  def repeat(leaf):  # the batch is the fourth axis from the end
+    return jnp.repeat(leaf, k, axis=leaf.ndim - 4)
+
   return cache.replace(
     keys=jax.tree.map(repeat, cache.keys),
     values=jax.tree.map(repeat, cache.values),
@@ -255,75 +250,27 @@ def repeat_cache(cache: Cache, k: int) -> Cache:
   )
 
 
-def _run_layers(
-  config: ModelConfig,
-  params: Params,
-  x: Array,
-  attention: Callable[..., Any],
-  caches: Sequence[Any] | None = None,
-  drop: Callable[..., Array] | None = None,
-) -> tuple[Array, tuple[Any, ...]]:
-  """Runs the blocks, a scan for each group of layers.
+def _pad_columns(x: Array, free: int, axis: int) -> Array:
+  pads = [(0, 0)] * x.ndim
+  pads[axis] = (0, free)
+  return jnp.pad(x, pads)
 
-  Args:
-    config: the model's shape.
-    params: of the whole model.
-    x: f[B, T, D].
-    attention: (layer, index in its group, group's cache, q, k, v) ->
-      f[B, H, T, head_dim], (group's cache, what to keep of this layer).
-    caches: one for each group, passed on from layer to layer.
-    drop: (site, f[B, T, D]) -> f[B, T, D].
 
-  Returns:
-    f[B, T, D], and for each group its cache and what its layers kept, stacked.
+def _write(
+  config: ModelConfig, layer: Array, cached: Array, new: Array, column: Array
+) -> tuple[Array, Array]:
+  """Writes f[B, H, T, head_dim] into a cache; returns it and the layer's part.
+
+  A scan must carry the stack of all layers for this to happen in place: as the
+  scan's input and output, all of it would be copied at every step.
   """
-  block = layers.Block(config)
-  size = _group_size(config)
-
-  def body(state, xs):
-    x, cache = state
-    layer, index, layer_params = xs
-
-    def dropout(y, branch):
-      return drop(1 + 2 * layer + branch, y) if drop else y
-
-    attend = functools.partial(attention, layer, index, cache)
-    x, (cache, kept) = block.apply({'params': layer_params}, x, attend, dropout)
-    return (x, cache), kept
-
-  body = _rematerialised(config, body)
-  results = []
-  for start in range(0, config.num_layers, size):
-    group = jax.tree.map(lambda p, i=start: p[i : i + size], params['layers'])
-    xs = (start + jnp.arange(size), jnp.arange(size), group)
-    cache = caches[start // size] if caches else None
-    (x, cache), kept = jax.lax.scan(body, (x, cache), xs)
-    results.append((cache, kept))
-  return x, tuple(results)
-
-
-def _group_size(config: ModelConfig) -> int:
-  """Returns how many layers share a scan: all of many, or one of a few.
-
-  A scan compiles one layer, whatever their number, but on a CPU every step
-  copies its layer's weights, keys and values out of the stack. With a layer on
-  its own nothing is copied: decoding takes half the time.
-  """
-  shallow = config.num_layers <= _MAX_UNROLLED_LAYERS
-  return 1 if shallow else config.num_layers
-
-
-def _rematerialised(config: ModelConfig, body):
-  """Wraps a scan's body by the config's policy."""
-  if config.remat == 'none':
-    return body
-  policy = None
-  if config.remat == 'dots':
-    policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-  # A loop keeps its recomputation apart by itself; XLA unrolls those of one
-  # step, and could merge the recomputation with what it was to replace.
-  prevent_cse = _group_size(config) == 1
-  return jax.checkpoint(body, policy=policy, prevent_cse=prevent_cse)
+  if not stack.is_scanned(config):
+    written = jax.lax.dynamic_update_slice(cached, new, (0, 0, column, 0))
+    return written, written
+  cached = jax.lax.dynamic_update_slice(
+    cached, new[None], (layer, 0, 0, column, 0)
+  )
+  return cached, jax.lax.dynamic_index_in_dim(cached, layer, keepdims=False)
 
 
 def _positions(mask: Array) -> Array:

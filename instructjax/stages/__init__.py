@@ -2,12 +2,13 @@
 
 A stage names what it starts from in `config.init_from`. A name without a
 finished folder is run first, with its config from `config.stages`; so one
-command goes from text to PPO-ptx, and the same command resumes it.
+command goes from text to PPO-ptx, and the same command resumes it. Whatever is
+wrong with a config or a record file is found before the first stage trains.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 import logging
 import os
 import pathlib
@@ -17,65 +18,80 @@ from typing import Any
 
 from instructjax import config as config_lib
 from instructjax import errors
+from instructjax.data import feeds as feeds_lib
 from instructjax.evaluation import report
+from instructjax.stages import check
 from instructjax.stages import train
 from instructjax.stages import workdir
 
 log = logging.getLogger('instructjax')
 
 
-def run(config: Any, root: pathlib.Path) -> int:
+def run(
+  config: Any, root: pathlib.Path, overridden: Collection[str] = ()
+) -> int:
   """Runs the config's stage in a folder, and first those it needs.
 
   Args:
     config: ConfigDict of the run.
     root: its folder.
+    overridden: keys of the config that the command line sets.
 
   Returns:
     0 when all is done; 128 + signal number if asked to stop.
+
+  Raises:
+    UserError: for whatever the user can mend.
   """
+  missing = plan(config, root, overridden)
+  feeds = feeds_lib.Feeds(config.data.to_dict(), seed=config.seed)
   workdir.open_folder(root)
   _cache_compilations()
-  stop = StopSignal()
-  with stop:
-    _ensure(config, root, config.stage, stop, ())
-  if stop.signal:
-    log.info('saved and stopped; the same command goes on from here.')
-    return 128 + stop.signal
+  check.stages(root, missing, feeds)
+  with StopSignal() as stop:
+    for plain in missing:
+      train.train(root, workdir.settle(root, plain), feeds, stop)
+      if stop.signal:
+        log.info('saved and stopped; the same command goes on from here.')
+        return 128 + stop.signal
+  if not missing:
+    log.info('%s is finished: nothing to do.', config.stage)
   report.write(root)
   log.info('report: %s', root / 'report.md')
   return 0
 
 
-def _ensure(config, root, stage, stop, above) -> None:
-  """Runs a stage unless it is finished, after those it starts from."""
-  if stage in above:
-    raise errors.UserError(
-      f'config.init_from goes in a circle: {" -> ".join((*above, stage))}.'
-    )
-  plain = config_lib.resolve_stage(config, stage)
-  if workdir.finished(root, stage):
-    if not above:  # the stage asked for; others may have had their own config
-      workdir.claim(root, plain)
-      log.info('%s is finished: nothing to do.', stage)
-    return
-  needed = _needed(root, plain)
-  for other in needed:
-    _ensure(config, root, other, stop, (*above, stage))
-    if stop.signal:
+def plan(
+  config: Any, root: pathlib.Path, overridden: Collection[str] = ()
+) -> list[dict[str, Any]]:
+  """Returns the configs of the stages to run, in order; none if all is done.
+
+  Raises:
+    UserError: for an unknown stage or a circle, and if the folder holds
+      stages of another config.
+  """
+  found: dict[str, dict[str, Any]] = {}
+
+  def visit(stage: str, above: tuple[str, ...]) -> None:
+    if stage in above:
+      circle = ' -> '.join((*above, stage))
+      raise errors.UserError(f'config.init_from goes in a circle: {circle}.')
+    done = workdir.finished(root, stage)
+    if done and above and stage not in config.stages:
+      return  # of a config of its own
+    plain = config_lib.resolve_stage(config, stage)
+    if done and above:
+      workdir.accept(root, plain, overridden)
       return
-  train.train(root, workdir.claim(root, plain), stop)
+    workdir.settle(root, plain)
+    if done:
+      return
+    for other in workdir.needed(root, plain):
+      visit(other, (*above, stage))
+    found[stage] = plain
 
-
-def _needed(root: pathlib.Path, plain: dict[str, Any]) -> list[str]:
-  """Stages that must be finished before this one starts."""
-  needed = []
-  for value in plain['init_from'].values():
-    options = [name for name in value.split('|') if name]
-    there = [name for name in options if workdir.finished(root, name)]
-    if options and not there and not workdir.is_path(options[-1]):
-      needed.append(options[-1])
-  return needed
+  visit(config.stage, ())
+  return list(found.values())
 
 
 class StopSignal:

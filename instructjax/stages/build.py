@@ -35,7 +35,6 @@ class Data:
     valid: {kind: validation rows}.
     epoch: iterations of a number of epochs; None where epochs mean nothing.
     tokens: token positions per iteration, padding included, for the rate.
-    longest: tokens of the longest sequence, which the models must hold.
     labelers: names behind the comparisons' labeler indices.
   """
 
@@ -43,7 +42,6 @@ class Data:
   valid: dict[str, feeds_lib.Rows]
   epoch: Callable[[float], int] | None
   tokens: int
-  longest: int
   labelers: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -57,7 +55,6 @@ def pretraining(config: Plain, feeds, tokenizer) -> Data:
     {'pretraining': valid},
     source.iterations,
     tokens=config['batch_size'] * length,
-    longest=length,
   )
 
 
@@ -80,7 +77,6 @@ def demonstrations(config: Plain, feeds, tokenizer) -> Data:
     found,
     source.iterations,
     tokens=size * sum(lengths),
-    longest=sum(lengths),
   )
 
 
@@ -99,7 +95,6 @@ def comparisons(config: Plain, feeds, tokenizer) -> Data:
     found,
     source.iterations,
     tokens=size * (lengths[0] + responses * lengths[1]),
-    longest=sum(lengths),
     labelers=labelers,
   )
 
@@ -110,8 +105,9 @@ def prompts(config: Plain, feeds, tokenizer) -> Data:
   train, valid = feeds.prompts(tokenizer, config['max_prompt_length'])
   streams = {'prompts': loader.Loader(train, size, seed=seed)}
   found = {'prompts': valid}
-  longest = config['max_prompt_length'] + config['hyper']['max_response_length']
-  tokens = size * longest
+  tokens = size * (
+    config['max_prompt_length'] + config['hyper']['max_response_length']
+  )
   if feeds.spec('pretraining') is not None:
     length = config['sequence_length']
     text, found['pretraining'] = feeds.pretraining(tokenizer, length)
@@ -119,12 +115,11 @@ def prompts(config: Plain, feeds, tokenizer) -> Data:
       rows = size * config['ptx_ratio']
       streams['ptx'] = loader.Loader(text, rows, seed=seed + 1)
       tokens += rows * length
-    longest = max(longest, length)
   elif config['hyper']['ptx_coef']:
     feeds.records('pretraining')  # says what is missing
   source = loader.Joint(streams)
   epoch = streams['prompts'].iterations
-  return Data(source, found, epoch, tokens=tokens, longest=longest)
+  return Data(source, found, epoch, tokens=tokens)
 
 
 DATA = {
@@ -137,13 +132,43 @@ DATA = {
 
 def data(config: Plain, feeds, tokenizer) -> Data:
   """Reads and encodes what a stage needs, as config.train_on says."""
-  kind = config['train_on']
-  if kind not in DATA:
+  return DATA[config['train_on']](config, feeds, tokenizer)
+
+
+def longest(config: Plain, feeds) -> int:
+  """Returns the tokens of a stage's longest sequence."""
+  if config['train_on'] == 'pretraining':
+    return config['sequence_length']
+  response = config.get('hyper', config)['max_response_length']
+  both = config['max_prompt_length'] + response
+  if config['train_on'] == 'prompts' and feeds.spec('pretraining') is not None:
+    return max(both, config['sequence_length'])
+  return both
+
+
+def model_options(config: Plain) -> dict[str, Any]:
+  """Returns the ModelConfig fields that a stage decides, not its start."""
+  dtype = config['dtype']
+  if dtype == 'auto':
+    dtype = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
+  return {
+    'dtype': dtype,
+    'remat': config['remat'],
+    'dropout': config.get('dropout', 0.0),
+  }
+
+
+def drawn(
+  config: Plain, role: str, vocab_size: int
+) -> model_config.ModelConfig:
+  """Returns the model that a stage draws at random, to start from nothing."""
+  if 'model' not in config:
     raise errors.UserError(
-      f'config.train_on={kind!r} is not one of {", ".join(DATA)}.'
-      f'{errors.nearest(kind, DATA)}'
+      f'config.init_from.{role} is empty, and {config["stage"]} cannot start'
+      ' from nothing: name a stage or a model folder.'
     )
-  return DATA[kind](config, feeds, tokenizer)
+  fields = config['model'] | {'vocab_size': vocab_size}
+  return model_config.ModelConfig.from_dict(fields | model_options(config))
 
 
 def check_lengths(
@@ -164,10 +189,6 @@ def num_iterations(config: Plain, data: Data) -> int:
   """Returns the iterations of the whole stage."""
   if config['num_iterations']:
     return config['num_iterations']
-  if config['num_epochs'] <= 0:
-    raise errors.UserError(
-      'set --config.num_iterations or --config.num_epochs to more than 0.'
-    )
   return data.epoch(config['num_epochs'])
 
 
@@ -193,11 +214,6 @@ def task(
   tokenizer: tokenizer_lib.Tokenizer,
 ):
   """Makes the task that config.task names."""
-  if config['task'] not in tasks.TASKS:
-    raise errors.UserError(
-      f'config.task={config["task"]!r} is not one of'
-      f' {", ".join(tasks.TASKS)}.{errors.nearest(config["task"], tasks.TASKS)}'
-    )
   options = dict(config.get('hyper', {}))
   if config['train_on'] == 'prompts':
     options |= {'eos_id': tokenizer.eos_id, 'pad_id': tokenizer.pad_id}

@@ -21,6 +21,15 @@ from instructjax.evaluation import statistics
 Numbers = dict[str, float]
 
 
+def batches(rows: Mapping, mesh) -> Iterator:
+  """Yields (batch on the devices, row mask), each row once, in order."""
+  unit = mesh.shape['data'] * mesh.shape['fsdp']
+  size = min(64, len(next(iter(rows.values()))))
+  size = -(-size // unit) * unit
+  for pair in loader.eval_batches(rows, size):
+    yield sharding.put_batch(pair, mesh)
+
+
 class Evaluation:
   """A stage's evaluators, compiled once each.
 
@@ -54,14 +63,10 @@ class Evaluation:
       )
 
   def batches(self, rows: Mapping, limit: int | None = None) -> Iterator:
-    """Yields (batch on the devices, row mask), each row once, in order."""
+    """Yields (batch on the devices, row mask) of the first `limit` rows."""
     if limit is not None:
       rows = {k: v[:limit] for k, v in rows.items()}
-    unit = self.mesh.shape['data'] * self.mesh.shape['fsdp']
-    size = min(64, len(next(iter(rows.values()))))
-    size = -(-size // unit) * unit
-    for batch, mask in loader.eval_batches(rows, size):
-      yield sharding.put_batch((batch, mask), self.mesh)
+    return batches(rows, self.mesh)
 
   def watch(self, state) -> Numbers:
     """Returns the validation numbers of a training state."""

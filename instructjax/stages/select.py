@@ -15,21 +15,16 @@ import logging
 import pathlib
 import shutil
 from typing import Any
-import uuid
-
-import jax
 
 from instructjax import rewards
-from instructjax import sharding
 from instructjax.checkpoints import orbax_io
-from instructjax.data import loader
 from instructjax.evaluation import rollouts
 from instructjax.evaluation import statistics
+from instructjax.stages import evaluate
 from instructjax.stages import workdir
 
 log = logging.getLogger('instructjax')
 REWARD_MODEL = 'reward_model'
-_BATCH = 64
 
 
 def epochs_hook(stage) -> Any:
@@ -68,8 +63,13 @@ def _epochs(folder: pathlib.Path) -> dict[int, pathlib.Path]:
   return {int(path.name): path for path in found}
 
 
-def best_by_loss(folder: pathlib.Path) -> dict[str, Any]:
-  """Hands on the epoch with the lowest validation loss.
+def hand_on_first(folder: pathlib.Path, by: str) -> dict[str, Any]:
+  """Hands on an epoch when the stage ends.
+
+  Args:
+    folder: of the stage.
+    by: config.select_by; 'last' takes the last epoch, all else the one with
+      the lowest validation loss.
 
   Returns:
     {'by', 'epoch', 'validation_loss': {epoch: nats per token}}.
@@ -79,7 +79,7 @@ def best_by_loss(folder: pathlib.Path) -> dict[str, Any]:
     epoch: orbax_io.describe_model(path)['validation_loss']
     for epoch, path in epochs.items()
   }
-  known = {k: v for k, v in losses.items() if v is not None}
+  known = {k: v for k, v in losses.items() if v is not None and by != 'last'}
   best = min(known, key=known.get) if known else max(epochs)
   _hand_on(folder, epochs[best])
   return {
@@ -109,9 +109,12 @@ def choose_epoch(root: pathlib.Path, name: str, tokenizer, feeds, mesh) -> None:
     return
   judge = workdir.find_start(root, 'reward_model', REWARD_MODEL)
   reward_params = judge.load(mesh)
-  policy = workdir.find_start(root, 'policy', name, dropout=0.0)
+  models = {
+    epoch: workdir.find_start(root, 'policy', str(path.absolute()), dropout=0.0)
+    for epoch, path in _epochs(folder).items()
+  }
   answer = rollouts.make_rollouts(
-    policy.config,
+    next(iter(models.values())).config,
     eos_id=tokenizer.eos_id,
     pad_id=tokenizer.pad_id,
     max_response_length=config['max_response_length'],
@@ -119,15 +122,10 @@ def choose_epoch(root: pathlib.Path, name: str, tokenizer, feeds, mesh) -> None:
     seed=config['seed'],
   )
   means = {}
-  for epoch, path in _epochs(folder).items():
-    start = workdir.find_start(root, 'policy', str(path), dropout=0.0)
-    batches = (
-      sharding.put_batch(pair, mesh)
-      for pair in loader.eval_batches(valid, _BATCH)
-    )
+  for epoch, start in models.items():
+    batches = evaluate.batches(valid, mesh)
     found = answer(start.load(mesh), batches, reward_params=reward_params)
     means[epoch] = statistics.bootstrap(found['scores'], seed=config['seed'])
-    jax.block_until_ready(found)
   best = max(means, key=lambda epoch: means[epoch]['mean'])
   _hand_on(folder, _epochs(folder)[best])
   orbax_io.write_json(
@@ -138,7 +136,7 @@ def choose_epoch(root: pathlib.Path, name: str, tokenizer, feeds, mesh) -> None:
 
 def _hand_on(folder: pathlib.Path, epoch: pathlib.Path) -> None:
   """Makes an epoch's model the stage's result."""
-  temporary = folder / f'.model.{uuid.uuid4().hex}'
+  temporary = orbax_io.part_of(folder / 'model')
   shutil.copytree(epoch, temporary)
   shutil.rmtree(folder / 'model', ignore_errors=True)
   temporary.rename(folder / 'model')

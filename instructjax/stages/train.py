@@ -23,7 +23,6 @@ from instructjax.checkpoints import orbax_io
 from instructjax.data import feeds as feeds_lib
 from instructjax.data import tokenizer as tokenizer_lib
 from instructjax.evaluation import warnings
-from instructjax.models import config as model_config
 from instructjax.stages import build
 from instructjax.stages import evaluate
 from instructjax.stages import select
@@ -54,16 +53,20 @@ class Stage:
 
 
 def train(
-  root: pathlib.Path, config: dict[str, Any], should_stop: Callable[[], bool]
+  root: pathlib.Path,
+  config: dict[str, Any],
+  feeds: feeds_lib.Feeds,
+  should_stop: Callable[[], bool],
 ) -> None:
   """Trains a stage, from where it stopped, and writes what it hands on.
 
   Args:
     root: the run's folder.
-    config: from workdir.claim.
+    config: from workdir.settle.
+    feeds: the run's records.
     should_stop: asked after each iteration; the state is saved then.
   """
-  stage = prepare(root, config)
+  stage = prepare(root, config, feeds)
   checkpointer = orbax_io.Checkpointer(
     stage.folder / 'checkpoints', keep=config['keep_checkpoints']
   )
@@ -78,18 +81,34 @@ def train(
     checkpointer.close()
 
 
-def prepare(root: pathlib.Path, config: dict[str, Any]) -> Stage:
-  """Reads data and descriptions, and builds what needs no parameters."""
+def prepare(
+  root: pathlib.Path, config: dict[str, Any], feeds: feeds_lib.Feeds
+) -> Stage:
+  """Encodes the data, and builds all that needs no parameters.
+
+  Only when that has worked the stage counts as started, so a mistake found
+  here can be mended on the command line.
+  """
+  is_new = not (root / 'tokenizer.model').exists()
+  try:
+    stage = _prepare(root, config, feeds)
+  except errors.UserError:
+    if is_new:
+      (root / 'tokenizer.model').unlink(missing_ok=True)
+    raise
+  workdir.write_config(root, config)
+  orbax_io.write_json(stage.folder / 'data.json', feeds.counts)
+  return stage
+
+
+def _prepare(root, config, feeds) -> Stage:
   mesh = sharding.make_mesh(**config['mesh'])
-  build.check_batch(config, mesh)
-  feeds = feeds_lib.Feeds(config['data'], seed=config['seed'])
+  feeds.counts.clear()
   tokenizer = find_tokenizer(root, config, feeds)
   starts = find_starts(root, config, tokenizer, feeds, mesh)
   models = {role: start.config for role, start in starts.items()}
+  build.check_lengths(models, build.longest(config, feeds))
   data = build.data(config, feeds, tokenizer)
-  build.check_lengths(models, data.longest)
-  folder = root / config['stage']
-  orbax_io.write_json(folder / 'data.json', feeds.counts)
   task = build.task(config, models, tokenizer)
   return Stage(
     root,
@@ -112,9 +131,10 @@ def find_tokenizer(
   path = root / 'tokenizer.model'
   if path.exists():
     return tokenizer_lib.Tokenizer.load(str(path))
-  for value in config['init_from'].values():
-    if value and workdir.is_path(value):
+  for value in workdir.roles(config).values():
+    if workdir.is_path(value):
       folder = workdir.model_folder(root, value)
+      orbax_io.describe_model(folder)  # says what is wrong with the folder
       found = tokenizer_lib.Tokenizer.load(str(folder / 'tokenizer.model'))
       found.save(str(path))
       return found
@@ -124,24 +144,12 @@ def find_tokenizer(
 
 def find_starts(root, config, tokenizer, feeds, mesh):
   """Returns {role: workdir.Start} of the models a stage starts from."""
-  dtype = config['dtype']
-  if dtype == 'auto':
-    dtype = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
-  options = {'dtype': dtype, 'remat': config['remat']}
-  options['dropout'] = config.get('dropout', 0.0)
+  options = build.model_options(config)
   starts = {}
-  for role, value in config['init_from'].items():
-    if role == 'reward_model' and config.get('reward_function'):
-      continue
+  for role, value in workdir.roles(config).items():
     if not value:
-      if 'model' not in config:
-        raise errors.UserError(
-          f'config.init_from.{role} is empty, and {config["stage"]} cannot'
-          ' start from nothing: name a stage or a model folder.'
-        )
-      fields = config['model'] | {'vocab_size': tokenizer.vocab_size}
-      drawn = model_config.ModelConfig.from_dict(fields | options)
-      starts[role] = workdir.Start(None, drawn, 'policy', {})
+      model = build.drawn(config, role, tokenizer.vocab_size)
+      starts[role] = workdir.Start(None, model, 'policy', {})
       continue
     if role == 'policy' and not workdir.is_path(value):
       select.choose_epoch(root, value, tokenizer, feeds, mesh)
@@ -250,7 +258,11 @@ def open_log(stage: Stage, begin: int) -> metrics_lib.MetricsLog:
   """Opens the stage's metrics, with W&B and early warnings if they apply."""
   config, wandb = stage.config, None
   if config['wandb_project']:
-    wandb = open_wandb(config)
+    import wandb as package  # an extra
+
+    wandb = package.init(
+      project=config['wandb_project'], name=config['stage'], config=config
+    )
   watch = None
   if config['task'] == 'ppo':
     known = stage.starts.get('reward_model')
@@ -265,20 +277,6 @@ def open_log(stage: Stage, begin: int) -> metrics_lib.MetricsLog:
     tokens_per_iteration=stage.data.tokens,
     watch=watch.check if watch else None,
     wandb=wandb,
-  )
-
-
-def open_wandb(config: Mapping[str, Any]):
-  """Starts a W&B run; the package is an extra."""
-  try:
-    import wandb
-  except ImportError as error:
-    raise errors.UserError(
-      'config.wandb_project needs the wandb package: pip install'
-      " 'instructjax[wandb]', or leave it empty."
-    ) from error
-  return wandb.init(
-    project=config['wandb_project'], name=config['stage'], config=dict(config)
   )
 
 
@@ -355,7 +353,7 @@ def finish(stage: Stage, state) -> None:
       tokenizer=stage.root / 'tokenizer.model',
     )
   if config.get('save_epochs'):
-    summary['epochs'] = select.best_by_loss(stage.folder)
+    summary['epochs'] = select.hand_on_first(stage.folder, config['select_by'])
   summary |= {'iterations': stage.total, 'step': int(state.step)}
   orbax_io.write_json(stage.folder / 'summary.json', summary)
   log.info('%s finished.', config['stage'])

@@ -12,10 +12,11 @@ DIR/<stage>/config.json      resolved; a started stage keeps its config
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 import dataclasses
 import functools
 import json
+import logging
 import os
 import pathlib
 from typing import Any
@@ -31,19 +32,20 @@ from instructjax.models import heads
 from instructjax.models import transformer
 
 Plain = dict[str, Any]
+log = logging.getLogger('instructjax')
 
 
-def open_folder(root: pathlib.Path) -> None:
-  """Makes the run's folder; raises UserError if it cannot be written to."""
+def open_folder(folder: pathlib.Path) -> None:
+  """Makes a folder; raises UserError if it cannot be written to."""
   try:
-    root.mkdir(parents=True, exist_ok=True)
-    probe = root / f'.probe.{os.getpid()}'
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / f'.probe.{os.getpid()}'
     probe.touch()
     probe.unlink()
   except OSError as error:
     raise errors.UserError(
-      f'--workdir={root} needs to be a folder that can be written to'
-      f' ({error.strerror}): choose another.'
+      f'{folder} needs to be a folder that can be written to'
+      f' ({error.strerror}): choose another --workdir.'
     ) from error
 
 
@@ -52,23 +54,56 @@ def finished(root: pathlib.Path, stage: str) -> bool:
   return (root / stage / 'summary.json').exists()
 
 
-def claim(root: pathlib.Path, config: Plain) -> Plain:
+def roles(config: Mapping[str, Any]) -> dict[str, str]:
+  """Returns {role: init_from value} of the models a stage starts from."""
+  return {
+    role: value
+    for role, value in config['init_from'].items()
+    if role != 'reward_model' or not config.get('reward_function')
+  }
+
+
+def needed(root: pathlib.Path, config: Mapping[str, Any]) -> list[str]:
+  """Returns the stages that must be finished before this one starts."""
+  found = []
+  for value in roles(config).values():
+    options = [name for name in value.split('|') if name]
+    there = [
+      name for name in options if not is_path(name) and finished(root, name)
+    ]
+    if there:
+      found.append(there[0])
+    elif options and not is_path(options[-1]):
+      found.append(options[-1])
+  return found
+
+
+def stage_config(root: pathlib.Path, stage: str) -> Plain | None:
+  """Returns the config a stage was started with; None if it was not."""
+  path = root / stage / 'config.json'
+  try:
+    return json.loads(path.read_text()) if path.exists() else None
+  except (OSError, ValueError) as error:
+    raise errors.UserError(
+      f'{path} is damaged ({error}): restore it from a backup, or remove'
+      f' {path.parent} to start the stage afresh.'
+    ) from error
+
+
+def settle(root: pathlib.Path, config: Plain) -> Plain:
   """Settles the config of a stage with what its folder says.
 
-  The first run of a stage writes `config.json`, with alternatives such as
-  'rl_init|sft' replaced by the stage that was chosen; later runs must ask for
-  the same.
+  Alternatives such as 'rl_init|sft' are replaced by the stage that is there;
+  a stage that was started keeps its choice.
 
   Returns:
-    The config, alternatives settled.
+    The config, alternatives settled, as JSON would give it back.
 
   Raises:
     UserError: if the stage was started with another config; it names the
       first key that differs.
   """
-  folder = root / config['stage']
-  path = folder / 'config.json'
-  old = json.loads(path.read_text()) if path.exists() else None
+  old = stage_config(root, config['stage'])
   chosen = {}
   for role, value in config['init_from'].items():
     options = value.split('|')
@@ -76,22 +111,73 @@ def claim(root: pathlib.Path, config: Plain) -> Plain:
     there = [name for name in options if finished(root, name)]
     chosen[role] = before if before in options else (*there, options[-1])[0]
   config = json.loads(json.dumps(config | {'init_from': chosen}))
-  if old is None:
-    folder.mkdir(parents=True, exist_ok=True)
-    orbax_io.write_json(path, config)
-  else:
-    difference = config_lib.first_difference(old, config)
-    if difference:
-      raise errors.UserError(
-        f'{folder} was started with another config, {difference}: give the old'
-        ' value to go on, or another --workdir to start afresh.'
-      )
+  difference = config_lib.first_difference(old, config) if old else None
+  if difference:
+    raise _changed(root, config['stage'], difference)
   return config
 
 
+def _changed(root, stage: str, difference: str) -> errors.UserError:
+  return errors.UserError(
+    f'{root / stage} was started with another config, {difference}: give the'
+    ' old value to go on, or another --workdir to start afresh.'
+  )
+
+
+def accept(
+  root: pathlib.Path, config: Plain, overridden: Collection[str]
+) -> None:
+  """Takes a finished stage as it is, if it can be a part of this run.
+
+  It may have been trained with other settings than this run would; that is
+  said, not refused.
+
+  Raises:
+    UserError: if it split its data otherwise (what it was trained on would
+      stand in this run's validation), or if the command line sets a key of it
+      to another value.
+  """
+  stage = config['stage']
+  old = stage_config(root, stage)
+  if old is None:
+    return
+  new = json.loads(json.dumps(config | {'init_from': old['init_from']}))
+  keys = [key for key in overridden if key.startswith(f'stages.{stage}.')]
+  keys = [key.removeprefix(f'stages.{stage}.') for key in keys]
+  for key in ('seed', 'data.validation_fraction', *keys):
+    a, b = (_pick(config, key) for config in (old, new))
+    if a != b:
+      raise _changed(root, stage, f'{key}: {a!r} -> {b!r}')
+  difference = config_lib.first_difference(old, new)
+  if difference:
+    log.info(
+      '%s is taken as it was trained, with another config (%s).',
+      stage,
+      difference,
+    )
+
+
+def _pick(config: Any, key: str) -> Any:
+  for name in key.split('.'):
+    config = config.get(name) if isinstance(config, Mapping) else None
+  return config
+
+
+def write_config(root: pathlib.Path, config: Plain) -> None:
+  """Writes down with which config a stage starts; it must keep it."""
+  folder = root / config['stage']
+  open_folder(folder)
+  if not (folder / 'config.json').exists():
+    orbax_io.write_json(folder / 'config.json', config)
+
+
 def is_path(value: str) -> bool:
-  """Whether an init_from value is a folder rather than a stage's name."""
-  return '/' in value or pathlib.Path(value).is_dir()
+  """Whether an init_from value is a folder rather than a stage's name.
+
+  A slash tells, not what lies in the current folder, where a data folder may
+  well be called 'pretrain'.
+  """
+  return '/' in value
 
 
 def model_folder(root: pathlib.Path, value: str) -> pathlib.Path:
@@ -99,8 +185,8 @@ def model_folder(root: pathlib.Path, value: str) -> pathlib.Path:
   folder = pathlib.Path(value) if is_path(value) else root / value / 'model'
   if not folder.exists():
     raise errors.UserError(
-      f'config.init_from: there is no folder {folder}. Give the name of a'
-      ' stage or a model folder such as RUN/sft/model.'
+      f'there is no model folder {folder}: give the name of a stage, or a'
+      ' folder such as RUN/sft/model.'
     )
   nested = folder / 'model'
   if not (folder / 'model.json').exists() and nested.is_dir():
@@ -169,12 +255,17 @@ def find_start(root: pathlib.Path, role: str, value: str, **options) -> Start:
   """
   folder = model_folder(root, value)
   description = orbax_io.describe_model(folder)
-  wanted = 'reward' if role == 'reward_model' else 'policy'
-  if description['kind'] != wanted:
-    raise errors.UserError(
-      f'config.init_from.{role}={value} needs a {wanted} model, and {folder}'
-      f' holds a {description["kind"]} model: name another stage or folder.'
-    )
+  check_kind(role, description['kind'], str(folder))
   config = model_config.ModelConfig.from_dict(description['config'])
   config = dataclasses.replace(config, **options)
-  return Start(folder, config, wanted, description)
+  return Start(folder, config, description['kind'], description)
+
+
+def check_kind(role: str, kind: str, where: str) -> None:
+  """Raises UserError unless a model of this kind can take the role."""
+  wanted = 'reward' if role == 'reward_model' else 'policy'
+  if kind != wanted:
+    raise errors.UserError(
+      f'needed a {wanted} model as init_from.{role}, and {where} holds a'
+      f' {kind} model: name another stage or folder.'
+    )

@@ -27,6 +27,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from instructjax import errors
 from instructjax import rewards
 from instructjax.losses import language
 from instructjax.losses import policy_gradient
@@ -35,6 +36,8 @@ from instructjax.models import transformer
 from instructjax.sampling import decode
 from instructjax.sampling import logprobs as logprobs_lib
 from instructjax.tasks import base
+
+MISSING_EOS = ('keep', 'subtract', 'replace')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +81,14 @@ class Hyperparameters:
   missing_eos: str = 'subtract'
   missing_eos_value: float = 1.0
   rollout_batch_size: int = 0
+
+  def __post_init__(self):
+    if self.missing_eos not in MISSING_EOS:
+      raise errors.UserError(
+        f'missing_eos={self.missing_eos!r} is not one of'
+        f' {", ".join(MISSING_EOS)}.'
+        f'{errors.nearest(str(self.missing_eos), MISSING_EOS)}'
+      )
 
 
 class PPO(base.Task):
@@ -142,9 +153,10 @@ class PPO(base.Task):
     size = self.hyper.rollout_batch_size or keys.shape[0]
     chunks = []
     for start in range(0, keys.shape[0], size):
-      rows = {k: v[start : start + size] for k, v in prompts.items()}
-      row_keys = keys[start : start + size]
-      rows |= self._rollout(state.params['policy'], rows, row_keys)
+      chunk = slice(start, start + size)
+      rows = {k: v[chunk] for k, v in prompts.items()}
+      rows = _placed_like(prompts['prompts'], rows)
+      rows |= self._rollout(state.params['policy'], rows, keys[chunk])
       scores = self.score(
         state.frozen.get('reward_model'),
         rows['prompts'],
@@ -159,6 +171,7 @@ class PPO(base.Task):
     if len(chunks) > 1:
       episodes = jax.tree.map(lambda *x: jnp.concatenate(x), *chunks)
     episodes, metrics = self._summarize(episodes, state.extras)
+    episodes = _placed_like(prompts['prompts'], episodes)
     return {'episodes': episodes, 'ptx': batch.get('ptx', {})}, metrics
 
   def rollout(self, policy, rows, keys):
@@ -300,9 +313,12 @@ class PPO(base.Task):
       }
       for i in range(self.hyper.num_minibatches):
         yield {
-          name: self._take(batch[name], parts[name][i]) if rows else {}
+          name: self._part(rows, parts[name][i]) if rows else {}
           for name, rows in batch.items()
         }
+
+  def _part(self, rows, index):
+    return _placed_like(next(iter(rows.values())), self._take(rows, index))
 
   def _parts(self, rows, key):
     """i32[minibatches, rows each], a random partition of the rows."""
@@ -357,6 +373,17 @@ class PPO(base.Task):
       hidden[:, :-1], transformer.unembedding(policy), tokens[:, 1:]
     )
     return language.language_model_loss(logprobs, ptx['weights'])[0]
+
+
+def _placed_like(rows, tree):
+  """Spreads a tree of rows over the devices as the array `rows` is spread.
+
+  Picking rows leaves all that were picked on every device, and each would then
+  do the work of all.
+  """
+  if isinstance(rows, jax.Array) and len(rows.devices()) > 1:
+    tree = jax.device_put(tree, rows.sharding)
+  return tree
 
 
 def penalize_missing_eos(scores, ended, rule, value):

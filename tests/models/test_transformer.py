@@ -16,7 +16,7 @@ from tests.reference import transformer as reference
 
 DENSE = config_lib.ModelConfig(
   vocab_size=31,
-  num_layers=3,
+  num_layers=2,
   d_model=16,
   num_heads=2,
   head_dim=6,  # 2 * 6 != 16: the 13B preset has such a shape
@@ -24,7 +24,9 @@ DENSE = config_lib.ModelConfig(
   max_length=12,
 )
 BANDED = dataclasses.replace(DENSE, attention='alternating', band=3)
-BOTH = pytest.mark.parametrize('config', [DENSE, BANDED], ids=['dense', 'band'])
+# Deep enough for the scan over layers; the others run one after the other.
+DEEP = dataclasses.replace(BANDED, num_layers=7)
+BOTH = pytest.mark.parametrize('config', [DENSE, DEEP], ids=['dense', 'deep'])
 B, P, R = 3, 6, 4
 T = P + R
 
@@ -32,7 +34,8 @@ T = P + R
 @functools.cache
 def make_params(config):
   """Random everywhere, or zero biases and unit scales would hide mistakes."""
-  params = transformer.init(config, jax.random.key(0))
+  init = jax.jit(transformer.init, static_argnums=0)
+  params = init(config, jax.random.key(0))
   leaves, tree = jax.tree.flatten(params)
   keys = jax.random.split(jax.random.key(1), len(leaves))
   leaves = [
@@ -53,8 +56,17 @@ def make_batch():
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def run(config, params, tokens, mask):
-  return transformer.hidden(config, params, tokens, mask)
+def run(config, params, tokens, mask, keys=None):
+  return transformer.hidden(config, params, tokens, mask, dropout_keys=keys)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def prefill(config, params, tokens, mask, length):
+  return transformer.prefill(config, params, tokens, mask, length=length)
+
+
+extend = jax.jit(transformer.extend, static_argnums=0)
+make_logits = jax.jit(transformer.logits, static_argnums=0)
 
 
 @BOTH
@@ -65,7 +77,7 @@ def test_forward_equals_numpy_twin(config):
   expected = reference.hidden(config, params, tokens, mask)
   assert np.isfinite(got).all()
   np.testing.assert_allclose(got[mask], expected[mask], atol=1e-5)
-  got = transformer.logits(config, params, tokens)
+  got = make_logits(config, params, tokens)
   assert got.dtype == jnp.float32
   expected = reference.logits(config, params, tokens)
   np.testing.assert_allclose(got, expected, atol=1e-5)
@@ -74,7 +86,7 @@ def test_forward_equals_numpy_twin(config):
 @BOTH
 def test_long_sequences_equal_numpy_twin(config):
   """Long enough for several blocks of queries, the last one cut short."""
-  config = dataclasses.replace(config, max_length=80, num_layers=2, band=70)
+  config = dataclasses.replace(config, max_length=80, band=70)
   params = make_params(config)
   tokens = np.random.default_rng(1).integers(0, 31, (2, 150))
   mask = np.ones((2, 150), bool)
@@ -127,14 +139,13 @@ def test_cached_equals_full_forward(config, step):
   params = make_params(config)
   tokens, mask = make_batch()
   full = run(config, params, tokens, mask)
-  prompt, cache = transformer.prefill(
-    config, params, tokens[:, :P], mask[:, :P], length=T
-  )
-  extend = jax.jit(functools.partial(transformer.extend, config))
+  prompt, cache = prefill(config, params, tokens[:, :P], mask[:, :P], T)
   parts = [prompt]
   for start in range(P, T, step):
     columns = slice(start, start + step)
-    part, cache = extend(params, cache, tokens[:, columns], mask[:, columns])
+    part, cache = extend(
+      config, params, cache, tokens[:, columns], mask[:, columns]
+    )
     parts.append(part)
   got = jnp.concatenate(parts, axis=1)
   np.testing.assert_allclose(got[mask], full[mask], atol=1e-5)
@@ -189,44 +200,49 @@ def grads_of(config, params, tokens, mask, keys):
   return jax.value_and_grad(loss)(params)
 
 
-def test_remat_policies_change_no_number():
+# Dropout only in the deep one: its masks are slow to compile without the scan.
+@pytest.mark.parametrize(
+  'config',
+  [BANDED, dataclasses.replace(DEEP, dropout=0.2)],
+  ids=['few', 'deep'],
+)
+def test_remat_policies_change_no_number(config):
   tokens, mask = make_batch()
   keys = decode.row_keys(jax.random.key(0), B)
+  params = make_params(dataclasses.replace(config, dropout=0.0))
   results = {}
   for remat in config_lib.REMATS:
-    config = dataclasses.replace(BANDED, remat=remat, dropout=0.2)
-    params = make_params(BANDED)
-    results[remat] = grads_of(config, params, tokens, mask, keys)
+    changed = dataclasses.replace(config, remat=remat)
+    results[remat] = grads_of(changed, params, tokens, mask, keys)
   chex.assert_trees_all_close(results['none'], results['full'], atol=1e-6)
   chex.assert_trees_all_close(results['none'], results['dots'], atol=1e-6)
 
 
-def _dropped(tokens, mask, keys, rate=0.3):
-  config = dataclasses.replace(DENSE, dropout=rate)
-  return transformer.hidden(
-    config, make_params(DENSE), tokens, mask, dropout_keys=keys
-  )
+DROPPING = dataclasses.replace(DENSE, dropout=0.3)
 
 
 def test_dropout_of_a_row_is_its_own():
+  params = make_params(DENSE)
   tokens, mask = make_batch()
   keys = decode.row_keys(jax.random.key(0), B)
-  together = _dropped(tokens, mask, keys)
-  alone = _dropped(tokens[1:2], mask[1:2], keys[1:2])
-  np.testing.assert_allclose(together[1:2], alone, atol=1e-5)
-  swapped = _dropped(tokens[::-1], mask[::-1], keys[::-1])
+  together = run(DROPPING, params, tokens, mask, keys)
+  swapped = run(DROPPING, params, tokens[::-1], mask[::-1], keys[::-1])
   np.testing.assert_allclose(together[::-1], swapped, atol=1e-5)
-  same_key = _dropped(tokens[[0, 0]], mask[[0, 0]], keys[:2])
-  assert np.abs(same_key[0] - same_key[1]).max() > 0.1
+  alone = run(DROPPING, params, tokens[1:2], mask[1:2], keys[1:2])
+  np.testing.assert_allclose(together[1:2], alone, atol=1e-5)
+  twins = run(DROPPING, params, tokens[[0, 0, 0]], mask[[0, 0, 0]], keys)
+  assert np.abs(twins[0] - twins[1]).max() > 0.1
 
 
 def test_dropout_needs_keys_and_a_rate():
+  params = make_params(DENSE)
   tokens, mask = make_batch()
   keys = decode.row_keys(jax.random.key(0), B)
-  plain = transformer.hidden(DENSE, make_params(DENSE), tokens, mask)
-  chex.assert_trees_all_equal(plain, _dropped(tokens, mask, None))
-  chex.assert_trees_all_equal(plain, _dropped(tokens, mask, keys, rate=0.0))
-  assert np.abs(plain - _dropped(tokens, mask, keys)).max() > 0.1
+  plain = run(DENSE, params, tokens, mask)
+  chex.assert_trees_all_equal(plain, run(DENSE, params, tokens, mask, keys))
+  chex.assert_trees_all_equal(plain, run(DROPPING, params, tokens, mask))
+  dropped = run(DROPPING, params, tokens, mask, keys)
+  assert np.abs(plain - dropped).max() > 0.1
 
 
 def test_dropout_keeps_the_mean_and_the_rate():
@@ -244,7 +260,9 @@ def test_initial_spread():
   config = dataclasses.replace(
     DENSE, d_model=256, d_ff=512, vocab_size=512, max_length=128, num_layers=2
   )
-  params = transformer.init(config, jax.random.key(0))
+  params = jax.jit(transformer.init, static_argnums=0)(
+    config, jax.random.key(0)
+  )
   stacked = params['layers']
   spreads = {
     0.02: [
@@ -271,17 +289,20 @@ def test_initial_spread():
 
 def test_bfloat16_compute_keeps_float32_masters():
   config = dataclasses.replace(DENSE, dtype='bfloat16')
-  params = transformer.init(config, jax.random.key(0))
-  chex.assert_trees_all_equal_dtypes(
-    params, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), params)
+  shapes = jax.eval_shape(
+    functools.partial(transformer.init, config), jax.random.key(0)
   )
+  assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {
+    np.dtype('float32')
+  }
   tokens, mask = make_batch()
-  low = transformer.hidden(config, make_params(DENSE), tokens, mask)
+  low = run(config, make_params(DENSE), tokens, mask)
   assert low.dtype == jnp.bfloat16
   high = run(DENSE, make_params(DENSE), tokens, mask)
   error = (low.astype(jnp.float32) - high)[mask]
   assert np.abs(error).mean() < 0.05
-  assert transformer.logits(config, params, tokens).dtype == jnp.float32
+  logits = make_logits(config, make_params(DENSE), tokens)
+  assert logits.dtype == jnp.float32
 
 
 def test_second_call_does_not_recompile():
@@ -293,7 +314,7 @@ def test_second_call_does_not_recompile():
   def step(params, cache, tokens, mask):
     return transformer.extend(DENSE, params, cache, tokens, mask)
 
-  _, cache = transformer.prefill(DENSE, params, tokens, mask, length=T + 2)
+  _, cache = prefill(DENSE, params, tokens, mask, T + 2)
   for _ in range(2):
     _, cache = step(params, cache, tokens[:, :1], mask[:, :1])
 

@@ -1,0 +1,178 @@
+"""What can be told before anything trains: whether a run can work at all.
+
+A wrong key of the last stage, or a broken line in the file it reads, should
+not be found after days of pretraining. So every stage that is going to run is
+looked at first: its values, its records, and the models it starts from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+import importlib.util
+import pathlib
+from typing import Any
+
+from instructjax import errors
+from instructjax import rewards
+from instructjax import sharding
+from instructjax import tasks
+from instructjax.data import feeds as feeds_lib
+from instructjax.models import config as model_config
+from instructjax.stages import build
+from instructjax.stages import workdir
+from instructjax.tasks import ppo
+
+Plain = Mapping[str, Any]
+
+TRAIN_ON = {
+  'sft': ('pretraining', 'demonstrations'),
+  'reward_model': ('comparisons',),
+  'ppo': ('prompts',),
+}
+CHOICES = {
+  'task': tuple(tasks.TASKS),
+  'train_on': tuple(build.DATA),
+  'loss_on': ('response', 'sequence'),
+  'select_by': ('reward_model', 'validation_loss', 'last'),
+  'schedule.kind': ('cosine', 'constant'),
+  'hyper.missing_eos': ppo.MISSING_EOS,
+}
+LEAST = {
+  'num_iterations': 0,
+  'num_microbatches': 1,
+  'max_prompt_length': 2,
+  'max_response_length': 1,
+  'max_responses': 2,
+  'sequence_length': 2,
+  'ptx_ratio': 1,
+  'log_every_iterations': 0,
+  'eval_every_iterations': 0,
+  'checkpoint_every_iterations': 0,
+  'sample_every_iterations': 0,
+  'num_samples': 0,
+  'max_eval_rows': 1,
+  'keep_checkpoints': 1,
+  'hyper.max_response_length': 1,
+  'hyper.num_minibatches': 1,
+  'hyper.inner_epochs': 1,
+  'hyper.rollout_batch_size': 0,
+  'hyper.temperature': 1e-3,
+  'hyper.kl_horizon': 1.0,
+}
+
+
+def stages(
+  root: pathlib.Path, configs: Sequence[Plain], feeds: feeds_lib.Feeds
+) -> None:
+  """Raises UserError if one of the stages to run, in order, cannot.
+
+  Args:
+    root: the run's folder.
+    configs: of the stages, from stages.plan.
+    feeds: the run's records.
+  """
+  made: dict[str, tuple[str, model_config.ModelConfig | None]] = {}
+  for config in configs:
+    values(config)
+    build.check_batch(config, sharding.make_mesh(**config['mesh']))
+    config = workdir.settle(root, dict(config))
+    models = _models(root, config, made)
+    known = {role: model for role, model in models.items() if model}
+    build.check_lengths(known, build.longest(config, feeds))
+    kind = 'reward' if config['task'] == 'reward_model' else 'policy'
+    made[config['stage']] = kind, models['policy']
+  for config in configs:
+    for kind in _kinds(root, config, feeds):
+      feeds.records(kind)
+
+
+def values(config: Plain) -> None:
+  """Raises UserError for a value that no stage of its kind can have."""
+  flat = _flat(config)
+  for key, choices in CHOICES.items():
+    value = flat.get(key, choices[0])
+    if value not in choices:
+      raise errors.UserError(
+        f'{_name(config, key)}={value!r} is not one of {", ".join(choices)}.'
+        f'{errors.nearest(str(value), choices)}'
+      )
+  for key, least in LEAST.items():
+    value = flat.get(key, least)
+    if not value >= least:
+      raise errors.UserError(
+        f'{_name(config, key)}={value} must be at least {least}: raise it.'
+      )
+  fitting = TRAIN_ON[config['task']]
+  if config['train_on'] not in fitting:
+    raise errors.UserError(
+      f'{_name(config, "train_on")}={config["train_on"]} does not fit'
+      f' task={config["task"]}, which needs {" or ".join(fitting)}.'
+    )
+  if not config['num_iterations'] and config['num_epochs'] <= 0:
+    raise errors.UserError(
+      f'{_name(config, "num_iterations")} or num_epochs must be more than 0.'
+    )
+  if config.get('reward_function'):
+    rewards.load_function(config['reward_function'])
+  if config['wandb_project'] and not importlib.util.find_spec('wandb'):
+    raise errors.UserError(
+      'config.wandb_project needs the wandb package: pip install'
+      " 'instructjax[wandb]', or leave it empty."
+    )
+
+
+def _flat(config: Plain, path: str = '') -> dict[str, Any]:
+  flat = {}
+  for key, value in config.items():
+    if isinstance(value, Mapping):
+      flat |= _flat(value, f'{path}{key}.')
+    else:
+      flat[f'{path}{key}'] = value
+  return flat
+
+
+def _name(config: Plain, key: str) -> str:
+  return f'{config["stage"]}: config.{key}'
+
+
+def _models(root, config, made) -> dict[str, model_config.ModelConfig | None]:
+  """The models a stage will start from; None where that cannot be known yet.
+
+  Raises:
+    UserError: for a model of another kind than its role needs.
+  """
+  options = build.model_options(config)
+  found = {}
+  for role, value in workdir.roles(config).items():
+    if not value:
+      size = config['tokenizer']['vocab_size']
+      found[role] = build.drawn(config, role, size)
+    elif value in made:
+      kind, found[role] = made[value]
+      workdir.check_kind(role, kind, f'stage {value}')
+    elif workdir.is_path(value) or (root / value / 'model').exists():
+      found[role] = workdir.find_start(root, role, value, **options).config
+    else:
+      found[role] = None
+  return found
+
+
+def _kinds(root: pathlib.Path, config: Plain, feeds) -> list[str]:
+  """The kinds of record that a stage is going to read."""
+  kinds, optional = [config['train_on']], []
+  if config.get('pretraining_fraction') or config.get('hyper', {}).get(
+    'ptx_coef'
+  ):
+    kinds.append('pretraining')
+  if config['train_on'] == 'demonstrations' and config['num_samples']:
+    optional.append('prompts')
+  if config['train_on'] == 'comparisons':
+    optional.append('demonstrations')
+  if config['train_on'] == 'prompts':
+    optional.append('pretraining')
+  started = any(map(workdir.is_path, workdir.roles(config).values()))
+  if not started and not (root / 'tokenizer.model').exists():
+    kinds.append('pretraining')  # the tokenizer is trained on these two
+    optional.append('demonstrations')
+  kinds += [kind for kind in optional if feeds.spec(kind) is not None]
+  return list(dict.fromkeys(kinds))
