@@ -15,7 +15,17 @@ PACKAGE = 'instructjax'
 # Imports point down only, or sideways within a layer as long as no cycle comes
 # of it. A new module or folder has to be given its place here.
 LAYERS = (
-  ('leaves', {'errors', 'sharding', 'optim', 'metrics', 'checkpoints'}),
+  (
+    'leaves',
+    {
+      'errors',
+      'host_memory',
+      'sharding',
+      'optim',
+      'metrics',
+      'checkpoints',
+    },
+  ),
   ('arrays', {'models', 'losses', 'data', 'microworld'}),
   ('behaviour', {'rewards', 'sampling'}),
   ('runs', {'config', 'stages', 'trainer', 'tasks', 'evaluation'}),

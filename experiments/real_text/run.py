@@ -25,10 +25,10 @@ ROOT = HERE.parents[1]
 # What differs from configs/*.py at `tiny`: the size of the data asks for it.
 SETTINGS = {
   'tokenizer.vocab_size': 2048,
-  'stages.sft.max_prompt_length': 64,
+  'stages.sft.max_prompt_length': 96,
   'stages.sft.max_response_length': 96,
-  'stages.sft.num_epochs': 5.0,
-  'stages.reward_model.max_prompt_length': 64,
+  'stages.sft.num_epochs': 4.0,
+  'stages.reward_model.max_prompt_length': 96,
   'stages.reward_model.max_response_length': 96,
 }
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from instructjax import config as config_lib
 from instructjax import errors
+from instructjax import host_memory
 from instructjax.data import feeds as feeds_lib
 from instructjax.evaluation import report
 from instructjax.stages import check
@@ -47,6 +48,7 @@ def run(
   feeds = feeds_lib.Feeds(config.data.to_dict(), seed=config.seed)
   workdir.open_folder(root)
   _cache_compilations()
+  host_memory.keep_freed_memory()
   check.stages(root, missing, feeds)
   with StopSignal() as stop:
     for plain in missing:
