@@ -20,7 +20,7 @@ from instructjax import config as config_lib
 # policy's: 1.3B and 6B were swept over 2.55e-6 to 2.55e-5 (those over 8.05e-6
 # diverged without the pretraining mix), 175B over 2.55e-6 and 3.74e-6.
 LEARNING_RATES = {
-  'tiny': (3e-4, 1e-3),
+  'tiny': (1e-3, 1e-3),
   'gpt2': (1e-5, 1e-5),
   '175B': (2.55e-6, 5e-6),
 }

@@ -36,7 +36,7 @@ def get_config(arg='tiny'):
       'num_epochs': 1.0,
       'num_iterations': 0,  # 0: as many as num_epochs makes
       'learning_rate': {
-        'reward_model': {'tiny': 5e-4, 'gpt2': 2e-5}.get(size, 9e-6)
+        'reward_model': {'tiny': 1e-3, 'gpt2': 2e-5}.get(size, 9e-6)
       },
       'schedule': {
         'kind': 'cosine',

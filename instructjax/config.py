@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 import importlib.machinery
 import importlib.util
 import pathlib
+import sys
 from typing import Any
 
 import ml_collections
@@ -67,6 +68,7 @@ def _module(path: pathlib.Path) -> Any:
   loader = importlib.machinery.SourceFileLoader(name, str(path))
   spec = importlib.util.spec_from_loader(name, loader)
   module = importlib.util.module_from_spec(spec)
+  sys.modules[name] = module  # where dataclasses look their types up
   try:
     loader.exec_module(module)
   except SyntaxError as error:

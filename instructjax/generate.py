@@ -21,7 +21,7 @@ import sys
 from instructjax import cli
 from instructjax import errors
 
-_BATCH = 64
+_BATCH = 64  # a power of two
 _BUCKET = 32  # prompts are padded to a multiple of it: few programs to compile
 
 
@@ -102,21 +102,23 @@ class Generator:
     import jax
     import numpy as np
 
+    # The last row fills the batch up to a power of two: few sizes to compile.
+    size = 1 << (len(rows) - 1).bit_length()
+    filled = [*rows, *[rows[-1]] * (size - len(rows))]
     longest = max(len(row) for row in rows)
     width = min(-(-longest // _BUCKET) * _BUCKET, self.room)
-    tokens = np.full((len(rows), width), self.tokenizer.pad_id, np.int32)
-    mask = np.zeros((len(rows), width), bool)
-    for i, row in enumerate(rows):
+    tokens = np.full((size, width), self.tokenizer.pad_id, np.int32)
+    mask = np.zeros((size, width), bool)
+    for i, row in enumerate(filled):
       tokens[i, width - len(row) :] = row
       mask[i, width - len(row) :] = True
     fold = jax.vmap(jax.random.fold_in, (None, 0))
-    numbers = np.arange(first, first + len(rows))
+    numbers = first + np.minimum(np.arange(size), len(rows) - 1)
     keys = fold(jax.random.key(self.options.seed), numbers)
     samples = self._sample(self.params, tokens, mask, keys)
-    kept = zip(
-      np.asarray(samples.tokens), np.asarray(samples.mask), strict=True
-    )
-    return [self.tokenizer.decode(row[keep].tolist()) for row, keep in kept]
+    found = np.asarray(samples.tokens), np.asarray(samples.mask)
+    kept = [row[keep].tolist() for row, keep in zip(*found, strict=True)]
+    return self.tokenizer.decode_batch(kept[: len(rows)])
 
   @functools.cached_property
   def _sample(self):

@@ -26,7 +26,8 @@ ITERATIONS = 6
 
 # These programs run for milliseconds and compile for seconds.
 _XLA_FLAGS = (
-  '--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0'
+  '--xla_backend_optimization_level=0'
+  ' --xla_force_host_platform_device_count={devices}'
 )
 _MODEL = {
   'num_layers': 2,
@@ -139,18 +140,20 @@ def arguments(
   ]
 
 
-def start(args: Sequence[str], **options) -> subprocess.Popen:
+def start(
+  args: Sequence[object], devices: int = 1, **options
+) -> subprocess.Popen:
   """Starts Python as a user would, in a process group of its own."""
+  flags = _XLA_FLAGS.format(devices=devices)
   cache = '-Wignore:Error reading persistent compilation cache entry'
   return subprocess.Popen(
     [sys.executable, '-W', 'error', cache, *map(str, args)],
     cwd=ROOT,
-    env={**os.environ, 'PYTHONPATH': str(ROOT), 'XLA_FLAGS': _XLA_FLAGS},
+    env={**os.environ, 'PYTHONPATH': str(ROOT), 'XLA_FLAGS': flags},
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
-    text=True,
     start_new_session=True,
-    **options,
+    **{'text': True, **options},
   )
 
 
@@ -163,14 +166,14 @@ def finish(process: subprocess.Popen) -> subprocess.CompletedProcess:
   return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def run(args: Sequence[str]) -> subprocess.CompletedProcess:
+def run(args: Sequence[object], **options) -> subprocess.CompletedProcess:
   """Runs Python to its end."""
-  return finish(start(args))
+  return finish(start(args, **options))
 
 
-def main(args: Sequence[str]) -> subprocess.CompletedProcess:
+def main(args: Sequence[object], **options) -> subprocess.CompletedProcess:
   """Runs instructjax.main, which must end well."""
-  result = run(['-m', 'instructjax.main', *args])
+  result = run(['-m', 'instructjax.main', *args], **options)
   assert result.returncode == 0, result.stderr
   return result
 

@@ -151,9 +151,7 @@ def state(task, params, frozen=None):
   )
 
 
-def gradients(
-  task, params, batch, *, frozen=None, num_microbatches=1, seed=0
-):
+def gradients(task, params, batch, *, frozen=None, num_microbatches=1, seed=0):
   """Gradients and metrics of one train step."""
   step = train_step(task, num_microbatches)
   after, metrics = step(

@@ -116,8 +116,8 @@ def test_signals_from_outside(run, tmp_path):
 
   for iteration, number in (
     (7, signal.SIGKILL),
-    (20, signal.SIGTERM),
-    (33, signal.SIGKILL),
+    (17, signal.SIGTERM),
+    (27, signal.SIGKILL),
   ):
     process = runs.start(stopped)
     runs.wait_for(lambda n=iteration: reached(n), process)

@@ -20,6 +20,14 @@ def _json(path):
   return json.loads(path.read_text())
 
 
+def _contents(folder):
+  return {
+    path: path.stat().st_mtime_ns
+    for path in folder.rglob('*')
+    if path.is_file()
+  }
+
+
 @pytest.mark.parametrize('stage', runs.STAGES)
 def test_a_stage_leaves_what_is_promised(run, stage):
   folder = run[1] / stage
@@ -126,29 +134,34 @@ def test_the_reward_models_zero_is_at_the_demonstrations(run):
 
 def test_the_report_tells_every_stage(run):
   report = _json(run[1] / 'report.json')
-  assert list(report['stages']) == list(runs.STAGES)
+  assert set(report['stages']) == set(runs.STAGES)
   policy = report['stages']['ppo_ptx']['summary']['policy']
   for name in ('scores', 'scores_gain', 'kl'):
     assert policy[name]['low'] <= policy[name]['mean'] <= policy[name]['high']
   text = (run[1] / 'report.md').read_text()
   figures = {path.stem for path in (run[1] / 'figures').glob('*.png')}
   assert figures == set(runs.STAGES)
+  rows = [text.index(f'\n| {stage} |') for stage in runs.STAGES]
+  assert rows == sorted(rows)
   for stage in runs.STAGES:
-    assert f'| {stage} |' in text and f'figures/{stage}.png' in text
+    assert f'figures/{stage}.png' in text
 
 
-def test_the_same_command_again_trains_nothing(run):
+def test_the_same_command_again_trains_nothing(run, tmp_path):
   data, workdir = run
-  before = {
-    path: path.stat().st_mtime_ns
-    for path in workdir.rglob('*')
-    if path.is_file() and path.parent.name != 'figures'
-    if not path.name.startswith('report.')
-  }
-  result = runs.main(runs.arguments('ppo_ptx', data, workdir))
+  copy = shutil.copytree(workdir, tmp_path / 'run')
+  before = _contents(copy)
+  shutil.rmtree(copy / 'figures')
+  result = runs.main(runs.arguments('ppo_ptx', data, copy))
   assert 'ppo_ptx is finished: nothing to do.' in result.stderr
   assert 'loss' not in result.stderr
-  assert {path: path.stat().st_mtime_ns for path in before} == before
+  after = _contents(copy)
+  assert after.keys() == before.keys()
+  changed = {path for path in before if before[path] != after[path]}
+  assert {path.parent.name for path in changed} <= {'run', 'figures'}
+  assert (copy / 'report.json').read_text() == (
+    workdir / 'report.json'
+  ).read_text()
 
 
 def test_ppo_alone_and_the_papers_starting_point(run, tmp_path):
@@ -194,13 +207,42 @@ def test_a_python_function_in_the_place_of_the_reward_model(run, tmp_path):
   assert line['objective/scores'] < 0
 
 
-def test_several_devices_share_the_work(run, tmp_path, run_python):
-  """On two devices the run goes on as it began on one, but for rounding."""
+def test_several_devices_share_the_work(run, tmp_path):
+  """Two devices that share parameters and rows make the same numbers as one,
+  but for rounding."""
   data, workdir = run
-  more = {'num_iterations': 2, 'mesh__fsdp': 2}
-  args = runs.arguments('pretrain', data, tmp_path / 'run', **more)
-  run_python(['-m', 'instructjax.main', *args], devices=2)
+  more = {'num_iterations': 2, 'num_samples': 0, 'eval_every_iterations': 0}
+  args = runs.arguments(
+    'pretrain', data, tmp_path / 'run', mesh__fsdp=2, **more
+  )
+  runs.main(args, devices=2)
   found = runs.numbers(tmp_path / 'run' / 'pretrain')
   wanted = runs.numbers(workdir / 'pretrain')
   for name in ('loss/language', 'optim/grad_norm/policy'):
     assert found[0][name] == pytest.approx(wanted[0][name], rel=1e-5)
+
+
+@pytest.mark.parametrize('mistake', ['config', 'key', 'record'])
+def test_a_mistake_costs_one_line_and_nothing_else(run, tmp_path, mistake):
+  """The whole process: status 2, one line, the run as it was."""
+  data, workdir = run
+  args = runs.arguments('ppo_ptx', data, workdir)
+  if mistake == 'config':
+    args.append('--config.learning_rate.policy=1.0')
+    said = 'ppo_ptx was started with another config, learning_rate.policy: '
+  elif mistake == 'key':
+    args.append('--config.hyper.kl_coeff=1.0')
+    said = "config.hyper has no key 'kl_coeff'. Did you mean 'kl_coef'?"
+  else:
+    bad = runs.write_records(tmp_path / 'data') / 'comparisons.jsonl'
+    lines = bad.read_text().splitlines()
+    lines[6] = lines[6][:-9]
+    bad.write_text('\n'.join(lines))
+    args = runs.arguments('ppo_ptx', bad.parent, tmp_path / 'run')
+    said = f'{bad}:7: needed one JSON value, got broken JSON'
+  before = _contents(workdir)
+  result = runs.run(['-m', 'instructjax.main', *args])
+  assert result.returncode == 2 and result.stdout == ''
+  (line,) = result.stderr.splitlines()
+  assert line.startswith('error: ') and said in line
+  assert _contents(workdir) == before

@@ -66,9 +66,7 @@ def test_first_adam_update_is_the_rate_times_the_sign():
   params = {'kernel': jnp.array([1.0, 2.0, 3.0])}
   grads = {'kernel': jnp.array([0.3, -0.1, 0.2])}
   updates = _update(optim.adam(_constant(0.01)), params, grads)
-  np.testing.assert_allclose(
-    updates['kernel'], [-0.01, 0.01, -0.01], rtol=1e-5
-  )
+  np.testing.assert_allclose(updates['kernel'], [-0.01, 0.01, -0.01], rtol=1e-5)
 
 
 def test_adam_by_hand():
@@ -91,7 +89,9 @@ def test_clipping_is_by_the_global_norm_before_the_moments():
   def first_moment(norm):
     optimizer = optim.adam(_constant(1.0), b1=0.5, max_grad_norm=norm)
     state = optimizer.init(params)
-    _, state = optimizer.update({'kernel': jnp.array([3.0, 4.0])}, state, params)
+    _, state = optimizer.update(
+      {'kernel': jnp.array([3.0, 4.0])}, state, params
+    )
     adam = next(s for s in state if hasattr(s, 'mu'))
     return adam.mu['kernel']
 
@@ -153,7 +153,10 @@ def test_each_network_alone_gives_what_both_together_give():
     for name in ('policy', 'value')
   }
   grads = jax.tree.map(lambda x: 3 * x, params)
-  adams = {'policy': optim.adam(_constant(0.1)), 'value': optim.adam(_constant(1))}
+  adams = {
+    'policy': optim.adam(_constant(0.1)),
+    'value': optim.adam(_constant(1)),
+  }
   together = _update(optim.per_network(adams), params, grads)
   for name in params:
     alone = _update(adams[name], params[name], grads[name])

@@ -55,9 +55,7 @@ def test_score_is_read_at_the_last_kept_token():
     text = np.concatenate([prompt, response])  # from column 0 on
     tokens[b, : len(text)] = text
   mask = tokens > 0
-  hidden = transformer.hidden(
-    small.CONFIG, params['transformer'], tokens, mask
-  )
+  hidden = transformer.hidden(small.CONFIG, params['transformer'], tokens, mask)
   last = hidden[np.arange(8), mask.sum(axis=1) - 1]
   expected = heads.scalar_head(params['head'], last)
   np.testing.assert_allclose(scores, expected, atol=2e-6)

@@ -94,9 +94,7 @@ def test_step_is_one_update_by_the_gradient_of_the_whole_batch():
   task, optimizer = Line(), optax.sgd(0.5)
   batch = _batch(0)
   state = _state(optimizer)
-  step = trainer.make_train_step(
-    task.loss, optimizer, normalize=task.normalize
-  )
+  step = trainer.make_train_step(task.loss, optimizer, normalize=task.normalize)
   new, metrics = step(state, batch, jax.random.key(0))
   error = 0.1 - batch['y']
   gradient = 2 * batch['x'].T @ error / 8

@@ -12,7 +12,7 @@ needs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import contextlib
 import gc
 import io
@@ -20,6 +20,7 @@ import json
 import logging
 import pathlib
 import shutil
+import sys
 import time
 from typing import Any
 
@@ -243,20 +244,31 @@ def _read(function: Callable[[], PyTree]) -> PyTree:
   """Calls a function of orbax that reads; raises only _UnreadableError.
 
   Orbax gives up at the first array it cannot read. The other reads then find
-  their event loop closed and say so on standard error, each with a traceback;
-  here they end, and nobody hears them.
+  their event loop closed and say so, each with a traceback; here they end, and
+  nobody hears them.
   """
-  asyncio_log = logging.getLogger('asyncio')
-  with contextlib.redirect_stderr(io.StringIO()):
+  with _silence():
     try:
       return function()
     except Exception as error:  # orbax raises bare Exceptions, among others
       reason = _first_line(error)
-    asyncio_log.disabled = True
     time.sleep(0.2)  # for reads still under way in other threads
     gc.collect()
-    asyncio_log.disabled = False
   raise _UnreadableError(reason)
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+  """Drops what Python says of exceptions that nobody can catch."""
+  asyncio_log, hook = logging.getLogger('asyncio'), sys.unraisablehook
+  sys.unraisablehook = lambda unraisable: None
+  asyncio_log.disabled = True
+  try:
+    with contextlib.redirect_stderr(io.StringIO()):
+      yield
+  finally:
+    sys.unraisablehook = hook
+    asyncio_log.disabled = False
 
 
 def _restore(path: pathlib.Path, target: PyTree) -> PyTree:

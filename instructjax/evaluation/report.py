@@ -99,7 +99,8 @@ def draw(root: pathlib.Path, stages: Mapping[str, Any]) -> list[str]:
           axis.plot(*zip(*points, strict=True), label=name, marker=_dot(points))
       axis.set_title(title, fontsize=10)
       axis.set_xlabel('iteration')
-      axis.legend(fontsize=8)
+      if axis.lines:  # a run without the metric leaves its panel empty
+        axis.legend(fontsize=8)
     figure.suptitle(stage)
     figure.savefig(root / 'figures' / f'{stage}.png', dpi=120)
     plt.close(figure)

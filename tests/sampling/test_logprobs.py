@@ -11,7 +11,6 @@ from instructjax.sampling import logprobs
 from tests import small
 from tests.reference import language as language_twin
 
-
 TEMPERATURE = 0.6  # not 1, which would hide where it is forgotten
 
 

@@ -47,7 +47,7 @@ def start(task):
 
 def gradients(task, params, batch, **options):
   frozen = {'reference': small.policy(), 'reward_model': small.reward_model()}
-  return gradients(task, params, batch, frozen=frozen, **options)
+  return small.gradients(task, params, batch, frozen=frozen, **options)
 
 
 @functools.cache
@@ -85,7 +85,10 @@ def without_ptx(batch):
 def test_rollouts_have_what_the_tests_need():
   """Responses that end early, at the last token and not at all."""
   episodes, _ = prepared(make_task())
-  ended, mask = episodes['episodes']['ended'], episodes['episodes']['response_mask']
+  ended, mask = (
+    episodes['episodes']['ended'],
+    episodes['episodes']['response_mask'],
+  )
   assert 0 < ended.sum() < B
   assert not mask.all() and mask[:, 0].all()
   assert abs(episodes['episodes']['kl']).mean() > 0.1
@@ -176,9 +179,9 @@ def test_loss_equals_float64_twin():
     batch['episodes']['responses'][order[: B // MINIBATCHES]],
   )
   text = minibatch['ptx']
-  text_logprobs = jax.jit(
-    functools.partial(sft.token_logprobs, small.CONFIG)
-  )(moved()['policy'], text['tokens'], text['mask'])
+  text_logprobs = jax.jit(functools.partial(sft.token_logprobs, small.CONFIG))(
+    moved()['policy'], text['tokens'], text['mask']
+  )
   expected = twin.minibatch_loss(
     episodes,
     updated,
@@ -266,6 +269,22 @@ def test_padding_changes_nothing(garbage):
   small.assert_trees_close(changed, gradients(task, moved(), minibatch))
 
 
+def test_values_are_of_the_state_before_each_token():
+  """The first of the prompt alone; a token is seen by those after it."""
+  task = make_task()
+  values = jax.jit(task.values)
+  rows = prepared(task)[0]['episodes']
+  whole = np.asarray(values(small.reward_model(), rows))
+  assert whole.shape == (B, small.R)
+  for t in (0, 3, small.R - 1):
+    other = np.array(rows['responses'])
+    other[:, t] = (other[:, t] + 1) % small.V
+    changed = values(small.reward_model(), rows | {'responses': other})
+    seen = np.asarray(rows['response_mask'][:, t])
+    np.testing.assert_array_equal(changed[:, : t + 1], whole[:, : t + 1])
+    assert np.all((changed != whole)[seen, t + 1 :])
+
+
 def test_score_lands_on_the_last_kept_token():
   """Without KL and lambda, a return is the reward plus the next value."""
   task = make_task(
@@ -318,7 +337,8 @@ def test_metrics_sum_the_episodes_up():
     'rollout/eos_share': rows['ended'].mean(),
     'rollout/tokens': lengths.sum(),
     'rollout/episodes': B,
-    'ppo/val/explained_variance': 1 - errors_.var() / rows['returns'][mask].var(),
+    'ppo/val/explained_variance': 1
+    - errors_.var() / rows['returns'][mask].var(),
     'ppo/returns_mean': rows['returns'][mask].mean(),
     'ppo/values_mean': rows['values'][mask].mean(),
   }
@@ -359,7 +379,9 @@ def test_minibatches_partition_the_episodes_in_every_epoch():
         np.sort(np.concatenate(rows)), batch[name]['row']
       )
     for m in mine:
-      assert m['episodes']['twice'].tolist() == (2 * m['episodes']['row']).tolist()
+      assert (
+        m['episodes']['twice'].tolist() == (2 * m['episodes']['row']).tolist()
+      )
     epochs.append(np.concatenate([m['episodes']['row'] for m in mine]).tolist())
   assert len({tuple(order) for order in epochs}) == 3
   again = list(task.minibatches(batch, jax.random.key(0)))
@@ -371,7 +393,10 @@ def test_minibatches_partition_the_episodes_in_every_epoch():
 @pytest.mark.parametrize(('kl', 'factor'), [(9.0, 1.1), (6.0, 1.0), (0.0, 0.9)])
 def test_adaptive_coefficient_moves_towards_its_target(kl, factor):
   task = make_task(kl_target=6.0, kl_horizon=16.0)
-  metrics = {'objective/kl': jnp.float32(kl), 'rollout/episodes': jnp.float32(8)}
+  metrics = {
+    'objective/kl': jnp.float32(kl),
+    'rollout/episodes': jnp.float32(8),
+  }
   extras = task.adapt(task.extras(), metrics)
   np.testing.assert_allclose(extras['kl_coef'], 0.1 * factor, rtol=1e-6)
   assert make_task().adapt(task.extras(), metrics) == task.extras()

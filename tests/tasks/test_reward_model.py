@@ -124,7 +124,9 @@ def test_grows_from_a_policy_with_a_new_head():
   assert model['head']['bias'] == 0
   assert 0.5 < np.std(model['head']['kernel']) * np.sqrt(small.D + 1) < 1.5
   other, _ = TASK.init(jax.random.key(1), {'policy': policy})
-  assert np.any(other['reward_model']['head']['kernel'] != model['head']['kernel'])
+  assert np.any(
+    other['reward_model']['head']['kernel'] != model['head']['kernel']
+  )
   exported = TASK.exports(small.state(TASK, params))['model']
   assert exported.config == small.CONFIG and exported.params is not params
   assert exported.params.keys() == {'transformer', 'head'}

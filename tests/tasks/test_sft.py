@@ -67,6 +67,12 @@ def test_dropout_follows_its_key():
   assert loss[0] == again and len({loss[0], loss[1], plain}) == 3
 
 
+def test_every_row_drops_by_a_key_of_its_own():
+  batch = DROPPING.normalize(small.language_rows(8), jax.random.key(0))
+  bits = np.asarray(jax.random.key_data(batch['dropout_keys']))
+  assert len(np.unique(bits, axis=0)) == 8
+
+
 def test_padding_changes_nothing():
   batch = small.language_rows(8)
   other = dict(batch, tokens=np.where(batch['mask'], batch['tokens'], 31))

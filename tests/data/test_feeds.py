@@ -1,0 +1,105 @@
+"""The records of a run: found, split once, encoded, counted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from instructjax import errors
+from instructjax.data import feeds as feeds_lib
+from instructjax.data import tokenizer as tokenizer_lib
+from tests import runs
+
+KINDS = ('pretraining', 'demonstrations', 'comparisons', 'prompts')
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  return runs.write_records(tmp_path_factory.mktemp('records'))
+
+
+def _feeds(folder='', *, seed=0, fraction=0.1, **specs):
+  data = dict.fromkeys(KINDS, '') | {k: str(v) for k, v in specs.items()}
+  data |= {'folder': str(folder), 'validation_fraction': fraction}
+  return feeds_lib.Feeds(data, seed=seed)
+
+
+@pytest.fixture(scope='module')
+def tokenizer(folder, tmp_path_factory):
+  path = tmp_path_factory.mktemp('tokenizer') / 'tokenizer.model'
+  texts = _feeds(folder).texts()
+  return tokenizer_lib.Tokenizer.train(texts, 320, str(path))
+
+
+def test_a_path_of_its_own_goes_before_the_folder(folder, tmp_path):
+  path = tmp_path / 'mine.jsonl'
+  runs.write_jsonl(path, [{'text': f'{i}?'} for i in range(20)])
+  feeds = _feeds(folder, prompts=path)
+  assert feeds.spec('prompts') == str(path)
+  assert feeds.spec('comparisons') == str(folder / 'comparisons.jsonl')
+  assert len(sum(feeds.records('prompts'), [])) == 20
+
+
+def test_what_nobody_named_is_asked_for(folder, tmp_path):
+  feeds = _feeds()
+  assert feeds.spec('prompts') is None
+  with pytest.raises(errors.UserError, match=r'--config.data.prompts=PATH'):
+    feeds.records('prompts')
+  with pytest.raises(errors.UserError, match=f'there is none in {tmp_path}'):
+    _feeds(tmp_path).records('prompts')
+
+
+def test_files_are_read_and_split_once(folder, monkeypatch):
+  feeds = _feeds(folder)
+  first = feeds.records('demonstrations')
+  monkeypatch.setattr(feeds_lib.records, 'load', None)
+  again = feeds.records('demonstrations')
+  assert all(a is b for a, b in zip(first, again, strict=True))
+  train, valid = first
+  assert {x.labeler_id for x in train}.isdisjoint(x.labeler_id for x in valid)
+
+
+def test_the_tokenizers_text_is_the_training_side(folder):
+  feeds = _feeds(folder)
+  texts = feeds.texts()
+  train, _ = feeds.records('pretraining')
+  shown, held_out = feeds.records('demonstrations')
+  assert len(texts) == len(train) + 2 * len(shown)
+  assert shown[0].response in texts
+  assert held_out[0].prompt not in texts
+
+
+def test_rows_and_counts(folder, tokenizer, caplog):
+  caplog.set_level('INFO', 'instructjax')
+  feeds = _feeds(folder)
+  feeds.records('comparisons')
+  assert feeds.counts == {} and not caplog.records  # nothing is encoded yet
+  train, valid = feeds.pretraining(tokenizer, 48)
+  assert train['tokens'].shape[1] == valid['tokens'].shape[1] == 48
+  shown, _ = feeds.demonstrations(tokenizer, 32, 16)
+  whole, _ = feeds.demonstrations(tokenizer, 32, 16, 'sequence')
+  assert shown['loss_mask'].sum() < whole['loss_mask'].sum()
+  ranked, _, labelers = feeds.comparisons(tokenizer, 32, 16, 3)
+  assert labelers == [f'labeler{i}' for i in range(4)]
+  assert set(np.unique(ranked['labeler'])) < set(range(4))
+  asked, _ = feeds.prompts(tokenizer, 32)
+  assert feeds.counts['prompts/train']['rows'] == len(asked['prompts'])
+  assert set(feeds.counts) == {
+    name for kind in KINDS for name in (kind, f'{kind}/train', f'{kind}/valid')
+  }
+  assert caplog.text.count('data prompts/train: rows=') == 1
+
+
+def test_a_validation_side_may_be_empty(folder, tokenizer):
+  _, valid = _feeds(folder, fraction=0.0).prompts(tokenizer, 32)
+  assert valid == {}
+  with pytest.raises(errors.UserError, match='needed prompts of at most'):
+    _feeds(folder).prompts(tokenizer, 3)
+
+
+def test_another_seed_splits_otherwise(folder):
+  sides = [_feeds(folder, seed=seed).records('prompts')[1] for seed in (0, 1)]
+  texts = [[record.text for record in side] for side in sides]
+  assert texts[0] != texts[1]
+  again = _feeds(folder, seed=1).records('prompts')[1]
+  assert [record.text for record in again] == texts[1]
