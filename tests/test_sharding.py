@@ -135,7 +135,9 @@ def test_eight_devices_equal_one(run_python):
   """A step of each task on each layout; one process measures them all."""
   # Compiled in a hurry: what is compared is how work is shared out.
   hurry = {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
-  run = run_python(['-m', 'tests.sharded_steps'], devices=8, env=hurry)
+  run = run_python(
+    ['-m', 'tests.sharded_steps'], devices=8, env=hurry, timeout=900
+  )
   reports = json.loads(run.stdout)
   assert len(reports) == 9
   for name, report in reports.items():
