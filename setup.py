@@ -24,7 +24,6 @@ def _long_description() -> str:
 # with, the rest where the few calls used here were what they are now. JAX stays
 # open upwards: 0.10 is the last line for Python 3.11, 0.12 needs Python 3.12.
 INSTALL_REQUIRES = [
-  'absl-py>=2.3',
   'chex>=0.1.92',
   'flax>=0.12.8',
   'grain>=0.2.18',

@@ -3,7 +3,7 @@
   python -m instructjax.main --config=configs/ppo_ptx.py:tiny,data=DIR \
       --workdir=RUN
   python -m instructjax.main --config=configs/ppo_ptx.py:6B,data=DIR \
-      --workdir=RUN --config.hyper.ptx_coef=27.8
+      --workdir=RUN --config.hyper.kl_coef=0.01
 
 Reads `prompts` and `pretraining`. Runs pretrain -> sft -> reward_model first
 where RUN does not have them; starts from RUN/rl_init if you ran it. Writes
@@ -29,6 +29,7 @@ LEARNING_RATES = {
 def get_config(arg='tiny'):
   size, words = config_lib.parse_arg(arg)
   tiny = size == 'tiny'
+  context = config_lib.context(size)
   policy_rate, value_rate = LEARNING_RATES.get(size, (5.49e-6, 9e-6))
   stages = config_lib.stage_configs(
     __file__,
@@ -58,23 +59,22 @@ def get_config(arg='tiny'):
         'num_minibatches': 4 if tiny else 8,
         'inner_epochs': 1,
         'temperature': 1.0,
-        'max_response_length': 48 if tiny else 1024,
+        'max_response_length': 48 if tiny else context // 2,
         'missing_eos': 'subtract',  # or 'keep', 'replace'
         'missing_eos_value': 1.0,
         'rollout_batch_size': 0,  # prompts answered at a time; 0: all
       },
-      'max_prompt_length': 96 if tiny else 1024,
+      'max_prompt_length': 96 if tiny else context // 2,
       'batch_size': 64 if tiny else 512,  # episodes per iteration
       'num_microbatches': 1,  # per minibatch
       'num_epochs': 0.0,
       'num_iterations': 60 if tiny else 500,  # 500 x 512 = 256k episodes
       'ptx_ratio': 8,  # pretraining examples per episode
-      'sequence_length': 64 if tiny else 2048,  # of a pretraining example
+      'sequence_length': 64 if tiny else context,  # of a pretraining example
       'learning_rate': {'policy': policy_rate, 'value': value_rate},
       'schedule': {
         'kind': 'constant',
-        # The paper: over the first 10 of 500 iterations, from a tenth.
-        'warmup_share': 10 / 60 if tiny else 10 / 500,
+        'warmup_iterations': 10,  # from a tenth
         'warmup_start': 0.1,
         'decay_share': 1.0,
         'final_fraction': 1.0,

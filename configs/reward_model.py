@@ -19,6 +19,7 @@ def get_config(arg='tiny'):
   size, words = config_lib.parse_arg(arg)
   tiny = size == 'tiny'
   own = size if size in ('tiny', 'gpt2', '350M', '760M') else '6B'
+  half = config_lib.context(own) // 2
   # The stages it grows from are the run's own if they have its size.
   suffix = '' if own == size else f'_{own}'
   sizes = {f'pretrain{suffix}': own, f'sft{suffix}': own}
@@ -28,8 +29,8 @@ def get_config(arg='tiny'):
       'task': 'reward_model',
       'train_on': 'comparisons',
       'init_from': {'policy': f'sft{suffix}'},
-      'max_prompt_length': 96 if tiny else 1024,
-      'max_response_length': 64 if tiny else 1024,
+      'max_prompt_length': 96 if tiny else half,
+      'max_response_length': 64 if tiny else half,
       'max_responses': 9,  # K_max: rows are padded to it
       'batch_size': 16 if tiny else 64,  # prompts, each with all its pairs
       'num_microbatches': 1,
@@ -40,7 +41,7 @@ def get_config(arg='tiny'):
       },
       'schedule': {
         'kind': 'cosine',
-        'warmup_share': 0.0,
+        'warmup_iterations': 0,
         'warmup_start': 0.0,
         'decay_share': 1.0,
         'final_fraction': 0.1,

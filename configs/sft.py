@@ -19,7 +19,6 @@ from instructjax import config as config_lib
 PAPER = {
   'tiny': (1e-3, 32),
   'gpt2': (5e-5, 32),
-  '13B': (9.65e-6, 32),
   '175B': (5.03e-6, 8),
 }
 
@@ -27,6 +26,7 @@ PAPER = {
 def get_config(arg='tiny'):
   size, words = config_lib.parse_arg(arg)
   tiny = size == 'tiny'
+  half = config_lib.context(size) // 2
   learning_rate, batch_size = PAPER.get(size, (9.65e-6, 32))
   return ml_collections.ConfigDict(
     {
@@ -34,9 +34,10 @@ def get_config(arg='tiny'):
       'task': 'sft',
       'train_on': 'demonstrations',
       'init_from': {'policy': 'pretrain'},
-      # Context 2k: prompts over 1k tokens are dropped, responses cut at 1k.
-      'max_prompt_length': 96 if tiny else 1024,
-      'max_response_length': 64 if tiny else 1024,
+      # Of GPT-3's context of 2k: prompts over 1k tokens are dropped, responses
+      # cut at 1k.
+      'max_prompt_length': 96 if tiny else half,
+      'max_response_length': 64 if tiny else half,
       'loss_on': 'response',  # or 'sequence': the prompt's tokens as well
       # Share of pretraining text among the rows (rl_init.py uses it).
       'pretraining_fraction': 0.0,
@@ -47,7 +48,7 @@ def get_config(arg='tiny'):
       'learning_rate': {'policy': learning_rate},
       'schedule': {
         'kind': 'cosine',
-        'warmup_share': 0.0,
+        'warmup_iterations': 0,
         'warmup_start': 0.0,
         'decay_share': 1.0,
         'final_fraction': 0.1,

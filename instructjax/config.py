@@ -21,6 +21,7 @@ from typing import Any
 import ml_collections
 
 from instructjax import errors
+from instructjax.models import config as model_config
 
 ConfigDict = ml_collections.ConfigDict
 SIZES = (
@@ -104,8 +105,14 @@ def parse_arg(arg: str) -> tuple[str, dict[str, str]]:
   return size, words
 
 
+def context(size: str) -> int:
+  """Returns how many tokens a model of this size sees at once."""
+  return model_config.PRESETS[size].max_length
+
+
 def common(size: str, words: Mapping[str, str]) -> dict[str, Any]:
   """Returns the sections that every stage of a run shares."""
+  big = size in ('1.3B', '2.7B', '6B', '13B', '175B')
   return {
     'seed': 0,
     # Records, each a path, glob, folder or comma-separated list; what is not
@@ -121,12 +128,17 @@ def common(size: str, words: Mapping[str, str]) -> dict[str, Any]:
     },
     # The vocabulary of a tokenizer trained on the run's own text.
     'tokenizer': {'vocab_size': 1024 if size == 'tiny' else 50257},
-    # Devices per axis; -1 takes what is left.
-    'mesh': {'data': -1, 'fsdp': 1, 'tensor': 1},
+    # Devices per axis; -1 takes what is left. Billions of parameters and
+    # their moments do not fit one device, so they are split by default.
+    'mesh': {
+      'data': 1 if big else -1,
+      'fsdp': -1 if big else 1,
+      'tensor': 1,
+    },
     # 'auto' computes in bfloat16 where the device has it.
     'dtype': 'auto',
     # What the backward pass recomputes: 'none', 'dots' or 'full'.
-    'remat': 'none',
+    'remat': 'full' if big else 'none',
     # Set it to log to Weights & Biases as well.
     'wandb_project': '',
   }

@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     prog='python -m instructjax.main',
     description='Train the stage a config describes, and those it needs.',
     epilog='--config.KEY=VALUE overrides any key of the config, as in'
-    ' --config.learning_rate=1e-5 or --config.data.prompts=prompts.jsonl.'
+    ' --config.learning_rate.policy=1e-5 or --config.data.prompts=FILE.jsonl.'
     ' The same command again resumes an interrupted run.',
     allow_abbrev=False,
   )

@@ -174,7 +174,7 @@ def run(args: Sequence[object], **options) -> subprocess.CompletedProcess:
 def main(args: Sequence[object], **options) -> subprocess.CompletedProcess:
   """Runs instructjax.main, which must end well."""
   result = run(['-m', 'instructjax.main', *args], **options)
-  assert result.returncode == 0, result.stderr
+  assert result.returncode == 0, (result.returncode, result.stderr)
   return result
 
 

@@ -18,6 +18,7 @@ import gc
 import io
 import json
 import logging
+import math
 import pathlib
 import shutil
 import sys
@@ -230,10 +231,24 @@ def load_tree(folder: pathlib.Path, target: PyTree) -> PyTree:
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-  """Writes JSON so that a reader sees the old file or the new one."""
+  """Writes JSON so that a reader sees the old file or the new one.
+
+  What is not finite becomes null, as JSON has no word for it.
+  """
   temporary = path.with_name(f'.{path.name}.part')
-  temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + '\n')
+  text = json.dumps(_finite(value), indent=2, sort_keys=True, allow_nan=False)
+  temporary.write_text(text + '\n')
   temporary.replace(path)
+
+
+def _finite(value: Any) -> Any:
+  if isinstance(value, dict):
+    return {key: _finite(item) for key, item in value.items()}
+  if isinstance(value, list | tuple):
+    return [_finite(item) for item in value]
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value
 
 
 class _UnreadableError(Exception):

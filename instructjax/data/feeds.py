@@ -10,6 +10,8 @@ from collections.abc import Mapping
 import logging
 from typing import Any
 
+import numpy as np
+
 from instructjax import errors
 from instructjax.data import prompts
 from instructjax.data import records
@@ -156,7 +158,9 @@ class Feeds:
       encoded, counts = encode(found, allow_empty=name == 'valid')
       self._count(f'{kind}/{name}', counts)
       empty = not len(next(iter(encoded.values()), ()))
-      rows.append({} if empty else encoded)
+      # Validation takes the first so many rows: none of the files goes first.
+      order = np.random.default_rng(self.seed).permutation(counts['rows'])
+      rows.append({} if empty else {k: v[order] for k, v in encoded.items()})
     return rows[0], rows[1]
 
   def _count(self, name: str, counts: Mapping[str, int]) -> None:

@@ -140,8 +140,8 @@ def _headline(summary: Mapping[str, Any]) -> str:
   if 'policy' in summary:
     policy = summary['policy']
     said = []
-    if 'scores_gain' in policy:
-      gain = _interval(policy['scores_gain'])
+    if 'scores_gain_over_reference' in policy:
+      gain = _interval(policy['scores_gain_over_reference'])
       said.append(f'reward over its start {gain}, KL {_interval(policy["kl"])}')
     if 'pretraining_loss' in policy:
       before = summary['reference']['pretraining_loss']

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+import functools
 from typing import Any
 
 import jax
@@ -61,11 +62,16 @@ def make_rollouts(
     }
 
   @jax.jit
-  def divergence(reference, rows):
-    ref = logprobs_lib.response_logprobs(
-      config, reference, rows, temperature=temperature
+  def divergence(params, reference, rows):
+    again = functools.partial(
+      logprobs_lib.response_logprobs,
+      config,
+      rows=rows,
+      temperature=temperature,
     )
-    gap = jnp.where(rows['response_mask'], rows['logprobs'] - ref, 0.0)
+    exact = logprobs_lib.sampler_is_exact(config)
+    own = rows['logprobs'] if exact else again(params)
+    gap = jnp.where(rows['response_mask'], own - again(reference), 0.0)
     return gap.sum(axis=1)
 
   def rollouts(
@@ -107,7 +113,7 @@ def make_rollouts(
           rows['response_mask'],
         )
       if reference is not None:
-        kept['kl'] = divergence(reference, rows)
+        kept['kl'] = divergence(params, reference, rows)
       keep = np.asarray(row_mask)
       found.append({k: np.asarray(v)[keep] for k, v in kept.items()})
     return {k: np.concatenate([row[k] for row in found]) for k in found[0]}

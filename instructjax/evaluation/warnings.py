@@ -2,7 +2,7 @@
 
 Each rule looks at an iteration's numbers and the run's first ones and says in
 one sentence what it sees and what to try. They are written to the log and to
-metrics.jsonl ("warning"), each kind once until it has gone away.
+metrics.jsonl ("warnings"), each kind once until it has gone away.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Watch:
     entropy = numbers.get('objective/entropy')
     if entropy is not None:
       floor = limits.entropy_share * self.first['objective/entropy']
-      if entropy < floor:
+      if not entropy >= floor:  # NaN as well
         yield (
           'entropy',
           (

@@ -13,6 +13,17 @@ from instructjax.models import config as config_lib
 from instructjax.models import transformer
 
 
+def sampler_is_exact(config: config_lib.ModelConfig) -> bool:
+  """Whether the sampler's log-probabilities are the trainer's, to rounding.
+
+  In float32 on a CPU they are (tested), and PPO needs no forward pass for its
+  old log-probabilities. In bfloat16, and with the reduced precision that GPUs
+  and TPUs multiply float32 matrices in, the two programs differ by more than
+  the ratio's trust interval deserves.
+  """
+  return config.dtype == 'float32' and jax.default_backend() == 'cpu'
+
+
 def joined(rows: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
   """Prompt and response as one sequence.
 

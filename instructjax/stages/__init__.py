@@ -16,6 +16,8 @@ import signal
 import threading
 from typing import Any
 
+import jax
+
 from instructjax import config as config_lib
 from instructjax import errors
 from instructjax import host_memory
@@ -48,7 +50,8 @@ def run(
   feeds = feeds_lib.Feeds(config.data.to_dict(), seed=config.seed)
   workdir.open_folder(root)
   _cache_compilations()
-  host_memory.keep_freed_memory()
+  if jax.default_backend() == 'cpu':
+    host_memory.keep_freed_memory()
   check.stages(root, missing, feeds)
   with StopSignal() as stop:
     for plain in missing:
@@ -126,8 +129,6 @@ class StopSignal:
 
 def _cache_compilations() -> None:
   """Keeps compiled programs between runs, in the user's cache folder."""
-  import jax
-
   if os.environ.get('JAX_COMPILATION_CACHE_DIR'):
     return
   base = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'

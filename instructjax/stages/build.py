@@ -237,7 +237,7 @@ def schedules(config: Plain, total_steps: int) -> dict[str, Any]:
       plan['kind'],
       peak,
       total_steps=math.ceil(total_steps * plan['decay_share']),
-      warmup_steps=round(total_steps * plan['warmup_share']),
+      warmup_steps=plan['warmup_iterations'] * steps_per_iteration(config),
       warmup_start=plan['warmup_start'],
       final_fraction=plan['final_fraction'],
     )

@@ -8,6 +8,7 @@ looked at first: its values, its records, and the models it starts from.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+import dataclasses
 import importlib.util
 import pathlib
 from typing import Any
@@ -38,6 +39,7 @@ CHOICES = {
   'hyper.missing_eos': ppo.MISSING_EOS,
 }
 LEAST = {
+  'seed': 0,
   'num_iterations': 0,
   'num_microbatches': 1,
   'max_prompt_length': 2,
@@ -148,7 +150,8 @@ def _models(root, config, made) -> dict[str, model_config.ModelConfig | None]:
       size = config['tokenizer']['vocab_size']
       found[role] = build.drawn(config, role, size)
     elif value in made:
-      kind, found[role] = made[value]
+      kind, model = made[value]
+      found[role] = model and dataclasses.replace(model, **options)
       workdir.check_kind(role, kind, f'stage {value}')
     elif workdir.is_path(value) or (root / value / 'model').exists():
       found[role] = workdir.find_start(root, role, value, **options).config

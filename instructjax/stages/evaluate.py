@@ -114,8 +114,13 @@ class Evaluation:
       reference=state.frozen['reference'],
     )
 
-  def final(self, state) -> dict[str, Any]:
-    """Returns the summary of a finished stage, with 95% intervals."""
+  def final(self, state, rivals: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the summary of a finished stage, with 95% intervals.
+
+    Args:
+      state: the last one.
+      rivals: {name: parameters} of further policies to measure beside PPO's.
+    """
     valid = {k: v for k, v in self.data.valid.items() if v}
     summary = {}
     if self.kind == 'sft' and self.config['train_on'] in valid:
@@ -129,14 +134,15 @@ class Evaluation:
         scored, self.data.labelers, seed=self.config['seed']
       )
     if self.kind == 'ppo':
-      summary |= self._against_reference(state, valid)
+      summary |= self._side_by_side(state, valid, rivals)
     return summary
 
-  def _against_reference(self, state, valid) -> dict[str, Any]:
-    """Policy, its average, and the policy it started from, side by side."""
+  def _side_by_side(self, state, valid, rivals) -> dict[str, Any]:
+    """Policy, its average, the policy it started from, and the rivals."""
     policies = {
       'policy': state.params['policy'],
       'reference': state.frozen['reference'],
+      **rivals,
     }
     if state.ema:
       policies['policy_ema'] = state.ema['policy']
@@ -153,12 +159,12 @@ class Evaluation:
           key: statistics.bootstrap(found[key], seed=self.config['seed'])
           for key in ('scores', 'kl', 'length', 'ended')
         }
-    for name in scores:
-      if name != 'reference':
-        gain = scores[name] - scores['reference']
-        summary[name]['scores_gain'] = statistics.bootstrap(
-          gain, seed=self.config['seed']
+    for name in {'policy', 'policy_ema'} & scores.keys():
+      for rival in {'reference', *rivals} & scores.keys():
+        gain = statistics.bootstrap(
+          scores[name] - scores[rival], seed=self.config['seed']
         )
+        summary[name][f'scores_gain_over_{rival}'] = gain
     return summary
 
   # Samples that are followed through training.

@@ -8,6 +8,7 @@ import functools
 import json
 import logging
 import pathlib
+import shutil
 from typing import Any
 import zlib
 
@@ -207,6 +208,9 @@ def start(stage: Stage, checkpointer: orbax_io.Checkpointer):
   loaded = {role: x.load(stage.mesh) for role, x in stage.starts.items()}
   state = jax.jit(make, out_shardings=places)(loaded, key)
   if state.frozen:
+    # A run killed before its first checkpoint may have left those of models
+    # that have changed since.
+    shutil.rmtree(frozen_folder, ignore_errors=True)
     orbax_io.save_tree(frozen_folder, state.frozen)
   return state, optimizer, rates
 
@@ -336,7 +340,7 @@ def finish(stage: Stage, state) -> None:
   config, extra = stage.config, {}
   if config['task'] == 'reward_model':
     state, extra = calibrate(stage, state)
-  summary = stage.evaluation.final(state) | extra
+  summary = stage.evaluation.final(state, _rivals(stage)) | extra
   for name, model in stage.task.exports(state).items():
     reward = config['task'] == 'reward_model' or name == 'value_model'
     description = {
@@ -353,10 +357,32 @@ def finish(stage: Stage, state) -> None:
       tokenizer=stage.root / 'tokenizer.model',
     )
   if config.get('save_epochs'):
-    summary['epochs'] = select.hand_on_first(stage.folder, config['select_by'])
+    chosen = select.hand_on_first(stage.folder, config['select_by'])
+    summary['epochs'] = chosen
+    if 'validation_loss' in summary:  # of the model that is handed on
+      summary['validation_loss_last'] = summary['validation_loss']
+      summary['validation_loss'] = chosen['validation_loss'][chosen['epoch']]
+    select.choose_epoch(
+      stage.root, config['stage'], stage.tokenizer, stage.feeds, stage.mesh
+    )
   summary |= {'iterations': stage.total, 'step': int(state.step)}
   orbax_io.write_json(stage.folder / 'summary.json', summary)
   log.info('%s finished.', config['stage'])
+
+
+def _rivals(stage: Stage) -> dict[str, Any]:
+  """The run's SFT policy, for PPO that started from another to be held to."""
+  config, root = stage.config, stage.root
+  if config['task'] != 'ppo' or config['init_from']['policy'] == 'sft':
+    return {}
+  if not workdir.finished(root, 'sft'):
+    return {}
+  select.choose_epoch(root, 'sft', stage.tokenizer, stage.feeds, stage.mesh)
+  options = build.model_options(config)
+  start = workdir.find_start(root, 'policy', 'sft', **options)
+  if start.config != stage.task.config:
+    return {}
+  return {'sft': start.load(stage.mesh)}
 
 
 def calibrate(stage: Stage, state):

@@ -189,10 +189,7 @@ class PPO(base.Task):
       temperature=hyper.temperature,
     )
     logprobs = samples.logprobs
-    if self.config.dtype != 'float32':
-      # In float32 the sampler's log-probabilities are the trainer's to
-      # rounding (tested). In bfloat16 they differ by more than the ratio's
-      # trust interval deserves, so a forward pass recomputes them.
+    if not logprobs_lib.sampler_is_exact(self.config):
       found = {'responses': samples.tokens, 'response_mask': samples.mask}
       logprobs = self.policy_logprobs(policy, rows | found)
     return {

@@ -114,7 +114,7 @@ def test_the_papers_numbers():
   assert config.batch_size // config.hyper.num_minibatches == 64
   assert config.hyper.kl_coef == 0.02 and config.ema_decay == 0.992
   assert config.ptx_ratio == 8 and config.hyper.gae_lambda == 0.95
-  assert round(config.schedule.warmup_share * config.num_iterations) == 10
+  assert config.schedule.warmup_iterations == 10
   sft = _load('sft', '175B')
   assert (sft.learning_rate.policy, sft.batch_size) == (5.03e-6, 8)
   assert sft.num_epochs == 16 and sft.dropout == 0.2

@@ -14,7 +14,7 @@ SUMMARIES = {
   'reward_model': {'accuracy': INTERVAL | {'pairs': 12}, 'iterations': 3},
   'ppo_ptx': {
     'policy': {
-      'scores_gain': INTERVAL,
+      'scores_gain_over_reference': INTERVAL,
       'kl': INTERVAL,
       'pretraining_loss': 3.25,
     },

@@ -9,6 +9,9 @@ import pytest
 
 from instructjax import cli
 from instructjax import main
+from instructjax import stages
+from instructjax.data import feeds
+from instructjax.stages import check
 from tests import runs
 
 
@@ -207,6 +210,13 @@ def test_a_workdir_that_cannot_be_written_to(data, tmp_path, refused):
     assert '--workdir' in line
 
 
+def test_a_package_that_is_not_installed(data, tmp_path, refused, monkeypatch):
+  monkeypatch.setattr(check.importlib.util, 'find_spec', lambda name: None)
+  more = {'wandb_project': 'mine'}
+  line = refused(runs.arguments('pretrain', data, tmp_path / 'run', **more))
+  assert "pip install 'instructjax[wandb]'" in line
+
+
 def test_optional_records_are_not_asked_for(data, tmp_path, refused):
   """Pretraining reads no comparisons, so it does not mind a broken file."""
   _spoil(data / 'comparisons.jsonl', 7, '{')
@@ -214,9 +224,5 @@ def test_optional_records_are_not_asked_for(data, tmp_path, refused):
   assert 'batch_size=0' in refused(args)
   args = runs.arguments('pretrain', data, tmp_path / 'run')
   config, workdir, _ = main.parse(args)
-  from instructjax import stages
-  from instructjax.data import feeds
-  from instructjax.stages import check
-
   found = feeds.Feeds(config.data.to_dict())
   check.stages(workdir, stages.plan(config, workdir), found)

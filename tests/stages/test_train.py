@@ -68,9 +68,9 @@ def _truncate(path):
 def test_a_damaged_model_of_an_earlier_stage(run, begun, refused, spoil, said):
   spoil(begun / 'sft' / 'model')
   args = runs.arguments('reward_model', run[0], begun)
-  line = refused(args)
-  assert said in line and str(begun) in line
-  assert refused(args) == line  # and it stays so
+  for _ in range(2):  # it stays so
+    line = refused(args)
+    assert said in line and str(begun) in line
 
 
 def test_a_config_changed_under_a_finished_stage(run, begun, refused):
