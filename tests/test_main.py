@@ -136,7 +136,7 @@ def test_the_report_tells_every_stage(run):
   report = _json(run[1] / 'report.json')
   assert set(report['stages']) == set(runs.STAGES)
   policy = report['stages']['ppo_ptx']['summary']['policy']
-  for name in ('scores', 'scores_gain', 'kl'):
+  for name in ('scores', 'scores_gain_over_reference', 'kl'):
     assert policy[name]['low'] <= policy[name]['mean'] <= policy[name]['high']
   text = (run[1] / 'report.md').read_text()
   figures = {path.stem for path in (run[1] / 'figures').glob('*.png')}

@@ -25,15 +25,16 @@ ROOT = HERE.parents[1]
 # What differs from configs/*.py at `tiny`. Lengths and epochs fit the data in
 # a quarter hour. PPO starts from rl_init (the paper's C.3): plain SFT forgets
 # so much of the books that the ptx term would have to teach them again. Most
-# demonstrations are longer than a response may be: a cut one is not punished.
+# demonstrations are longer than a response may be: a cut one is not punished. In
+# one epoch the reward model learns next to nothing, and PPO then ends at once.
 SETTINGS = {
   'tokenizer.vocab_size': 2048,
-  'stages.pretrain.num_epochs': 0.7,
+  'stages.pretrain.num_epochs': 0.6,
   'stages.sft.max_response_length': 96,
   'stages.sft.num_epochs': 3.0,
   'stages.rl_init.max_response_length': 96,
   'stages.reward_model.max_response_length': 96,
-  'stages.reward_model.num_epochs': 1.5,
+  'stages.reward_model.num_epochs': 3.0,
   'init_from.policy': 'rl_init',
   'hyper.missing_eos': 'keep',
   'sequence_length': 32,
