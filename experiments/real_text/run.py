@@ -22,11 +22,12 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 
-# What differs from configs/*.py at `tiny`. Lengths and epochs fit the data in
-# a quarter hour. PPO starts from rl_init (the paper's C.3): plain SFT forgets
-# so much of the books that the ptx term would have to teach them again. Most
-# demonstrations are longer than a response may be: a cut one is not punished. In
-# one epoch the reward model learns next to nothing, and PPO then ends at once.
+# What differs from configs/*.py at `tiny`. Lengths and epochs fit the data in a
+# quarter hour. PPO starts from rl_init (the paper's C.3): plain SFT forgets so
+# much of the books that the ptx term would have to teach them again. Most
+# demonstrations are longer than a response may be: a cut one is not punished.
+# In one epoch the reward model learns next to nothing, and PPO then only learns
+# to end at once.
 SETTINGS = {
   'tokenizer.vocab_size': 2048,
   'stages.pretrain.num_epochs': 0.6,
