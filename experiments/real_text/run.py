@@ -30,7 +30,7 @@ ROOT = HERE.parents[1]
 # to end at once.
 SETTINGS = {
   'tokenizer.vocab_size': 2048,
-  'stages.pretrain.num_epochs': 0.6,
+  'stages.pretrain.num_epochs': 0.7,
   'stages.sft.max_response_length': 96,
   'stages.sft.num_epochs': 3.0,
   'stages.rl_init.max_response_length': 96,
