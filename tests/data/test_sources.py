@@ -73,7 +73,9 @@ def test_find_takes_what_is_named_by_kind(tmp_path):
   assert sources.find(str(tmp_path), 'pretraining') == str(
     tmp_path / 'pretrain'
   )
-  two = _write(tmp_path / 'prompts_more.jsonl.gz', gzip.compress(b'{}'))
+  two = _write(
+    tmp_path / 'prompts_more.jsonl.gz', gzip.compress(b'{}', mtime=0)
+  )
   spec = sources.find(str(tmp_path), 'prompts')
   assert sources.expand(spec, sources.JSON_SUFFIXES) == [one, two]
   with pytest.raises(errors.UserError, match='needed a folder'):
@@ -132,7 +134,7 @@ GOOD = '{"text": "x"}\n'
     ('x.txt', b'caf\xe9', 1, 'byte 0xe9 at column 4'),
     ('x.jsonl', GOOD.encode() * 2 + b'{"text": "\xff"}', 3, 'UTF-8'),
     ('x.jsonl.gz', b'plain', 1, 'gzip'),
-    ('x.txt.gz', gzip.compress(b'a\nb\n' * 999)[:-9], None, 'gzip'),
+    ('x.txt.gz', gzip.compress(b'a\nb\n' * 999, mtime=0)[:-9], None, 'gzip'),
   ],
 )
 def test_broken_files_are_refused_with_their_line(
