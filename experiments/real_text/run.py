@@ -73,9 +73,11 @@ def collect(workdir: pathlib.Path, seconds: dict[str, float]) -> dict:
     for name, told in report['stages'].items()
   }
   counts = json.loads((workdir / 'data' / 'counts.json').read_text())
+  # The stages' own clocks go on after an interruption; the commands' do not.
+  in_stages = sum(told['seconds'] for told in stages.values())
   return {
     'settings': SETTINGS,
-    'seconds': seconds,
+    'seconds': {'commands': seconds, 'stages': in_stages},
     'machine': {'python': platform.python_version(), 'cpus': _cpus()},
     'data': counts,
     'stages': stages,
@@ -152,12 +154,12 @@ def main() -> int:
   )
   for stage in ('ppo_ptx', 'ppo'):
     seconds[stage] = run(command(stage, data, workdir, options.seed))
-  seconds['total'] = sum(seconds.values())
   results = collect(workdir, seconds)
   draw(workdir, results)
   text = json.dumps(results, indent=2, sort_keys=True) + '\n'
   (HERE / 'results.json').write_text(text)
-  print(f'{seconds["total"] / 60:.1f} minutes; see {HERE / "results.json"}')
+  minutes = results['seconds']['stages'] / 60
+  print(f'{minutes:.1f} minutes in the stages; see {HERE / "results.json"}')
   return 0
 
 
