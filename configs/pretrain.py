@@ -4,7 +4,7 @@
       --workdir=RUN
 
 Reads `pretraining` (JSONL with "text", or .txt). Writes RUN/pretrain/model.
-`tiny` (1M parameters) reads 8,000 to 15,000 tokens a second on two CPU cores;
+`tiny` (1M parameters) trains on 18,000 tokens a second on two free CPU cores;
 experiments/real_text shows where its loss ends on English books. The others
 follow GPT-3 (arXiv:2005.14165, table 2.1 and appendix B) without its batch-size
 ramp: 300B tokens, which few will rent.
