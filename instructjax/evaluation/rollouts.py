@@ -16,6 +16,31 @@ from instructjax.sampling import decode
 from instructjax.sampling import logprobs as logprobs_lib
 
 
+def _answer(config, sampling, params, batch, keys):
+  """Samples one response a prompt, and says whether it ended."""
+  samples = decode.sample(
+    config, params, batch['prompts'], batch['prompt_mask'], keys, **sampling
+  )
+  is_end = samples.mask & (samples.tokens == sampling['eos_id'])
+  return {
+    'responses': samples.tokens,
+    'response_mask': samples.mask,
+    'logprobs': samples.logprobs,
+    'ended': jnp.any(is_end, axis=1),
+  }
+
+
+def _divergence(config, temperature, params, reference, rows):
+  """f32[B], one-sample KL of each response to the reference, in nats."""
+  again = functools.partial(
+    logprobs_lib.response_logprobs, config, rows=rows, temperature=temperature
+  )
+  exact = logprobs_lib.sampler_is_exact(config)
+  own = rows['logprobs'] if exact else again(params)
+  gap = jnp.where(rows['response_mask'], own - again(reference), 0.0)
+  return gap.sum(axis=1)
+
+
 def make_rollouts(
   config: config_lib.ModelConfig,
   *,
@@ -40,39 +65,14 @@ def make_rollouts(
     seed: of the keys.
   """
 
-  @jax.jit
-  def answer(params, batch, keys):
-    samples = decode.sample(
-      config,
-      params,
-      batch['prompts'],
-      batch['prompt_mask'],
-      keys,
-      max_new_tokens=max_response_length,
-      eos_id=eos_id,
-      pad_id=pad_id,
-      temperature=temperature,
-    )
-    ended = jnp.any(samples.mask & (samples.tokens == eos_id), axis=1)
-    return {
-      'responses': samples.tokens,
-      'response_mask': samples.mask,
-      'logprobs': samples.logprobs,
-      'ended': ended,
-    }
-
-  @jax.jit
-  def divergence(params, reference, rows):
-    again = functools.partial(
-      logprobs_lib.response_logprobs,
-      config,
-      rows=rows,
-      temperature=temperature,
-    )
-    exact = logprobs_lib.sampler_is_exact(config)
-    own = rows['logprobs'] if exact else again(params)
-    gap = jnp.where(rows['response_mask'], own - again(reference), 0.0)
-    return gap.sum(axis=1)
+  sampling = {
+    'max_new_tokens': max_response_length,
+    'eos_id': eos_id,
+    'pad_id': pad_id,
+    'temperature': temperature,
+  }
+  answer = jax.jit(functools.partial(_answer, config, sampling))
+  divergence = jax.jit(functools.partial(_divergence, config, temperature))
 
   def rollouts(
     params: Any,

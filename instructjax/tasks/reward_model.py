@@ -50,6 +50,7 @@ class RewardModel(base.Task):
     return dict(batch, pair_weights=weights)
 
   def loss(self, params, frozen, batch, key):
+    """Ranking loss over all weighted pairs of all prompts."""
     del frozen, key
     scores = rewards.reward_model_scores(
       self.config,

@@ -45,6 +45,7 @@ class SFT(base.Task):
     )
 
   def loss(self, params, frozen, batch, key):
+    """Weighted negative log-likelihood of the target tokens."""
     del frozen, key
     logprobs = token_logprobs(
       self.config,
