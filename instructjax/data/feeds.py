@@ -21,6 +21,7 @@ from instructjax.data import tokenizer as tokenizer_lib
 
 log = logging.getLogger('instructjax')
 Rows = Mapping[str, Any]
+PROMPTED = ('demonstrations', 'comparisons', 'prompts')
 
 
 class Feeds:
@@ -38,6 +39,7 @@ class Feeds:
   def __init__(self, data: Mapping[str, Any], *, seed: int = 0):
     self.data, self.seed = dict(data), seed
     self.counts: dict[str, dict[str, int]] = {}
+    self._read: dict[str, tuple[list, list, dict[str, int]]] = {}
     self._split: dict[str, tuple[list, list, dict[str, int]]] = {}
 
   def spec(self, kind: str) -> str | None:
@@ -51,10 +53,38 @@ class Feeds:
   def records(self, kind: str) -> tuple[list, list]:
     """Returns the training and validation records of a kind.
 
+    A prompt that any kind of record validates on is trained on in none.
+
     Raises:
       UserError: if the config names none, or they cannot be read.
     """
     if kind not in self._split:
+      train, valid, counts = self.halves(kind)
+      held = self._held_out_elsewhere(kind)
+      kept = [row for row in train if records.prompt_of(row) not in held]
+      dropped = {'dropped_prompt_held_out_elsewhere': len(train) - len(kept)}
+      counts = counts | dropped | {'train': len(kept)}
+      self._split[kind] = kept, valid, counts
+    return self._split[kind][:2]
+
+  def _held_out_elsewhere(self, kind: str) -> set[str]:
+    """Prompts that another kind of record validates on.
+
+    Each kind is split by its own users or labelers, so a prompt that one stage
+    trains on could be what another is measured by.
+    """
+    if kind not in PROMPTED:
+      return set()
+    others = [k for k in PROMPTED if k != kind and self.spec(k) is not None]
+    return {
+      records.prompt_of(row)
+      for other in others
+      for row in self.halves(other)[1]
+    }
+
+  def halves(self, kind: str) -> tuple[list, list, dict[str, int]]:
+    """Reads a kind and splits it by itself: training, validation, counts."""
+    if kind not in self._read:
       spec = self.spec(kind)
       if spec is None:
         folder = self.data['folder']
@@ -65,16 +95,16 @@ class Feeds:
           f' {kind}.jsonl.'
         )
       found = records.load(kind, spec)
-      self._split[kind] = splits.split(
+      self._read[kind] = splits.split(
         found, self.data['validation_fraction'], self.seed
       )
-    return self._split[kind][:2]
+    return self._read[kind]
 
   def texts(self) -> list[str]:
     """Returns the training text of the tokenizer: all that can be found."""
     texts = [document.text for document in self.records('pretraining')[0]]
     if self.spec('demonstrations') is not None:
-      for row in self.records('demonstrations')[0]:
+      for row in self.halves('demonstrations')[0]:
         texts += [row.prompt, row.response]
     return texts
 

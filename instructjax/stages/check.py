@@ -85,7 +85,7 @@ def stages(
     made[config['stage']] = kind, models['policy']
   for config in configs:
     for kind in _kinds(root, config, feeds):
-      feeds.records(kind)
+      feeds.halves(kind)
 
 
 def values(config: Plain) -> None:

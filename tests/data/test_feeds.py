@@ -103,3 +103,34 @@ def test_another_seed_splits_otherwise(folder):
   assert texts[0] != texts[1]
   again = _feeds(folder, seed=1).records('prompts')[1]
   assert [record.text for record in again] == texts[1]
+
+
+def test_no_kind_trains_on_a_prompt_another_validates_on(tmp_path):
+  """Every kind is split by ids of its own, over the same prompts."""
+  texts = [f'Question {i}?' for i in range(200)]
+  answers = {'responses': ['a', 'b'], 'ranks': [1, 2]}
+  rows = {
+    'prompts': lambda i, t: {'text': t, 'user_id': f'u{i % 40}'},
+    'demonstrations': lambda i, t: {
+      'prompt': t,
+      'response': 'x',
+      'labeler_id': f'd{i % 30}',
+    },
+    'comparisons': lambda i, t: {
+      'prompt': t,
+      **answers,
+      'labeler_id': f'c{i % 50}',
+    },
+  }
+  for kind, row in rows.items():
+    lines = [row(i, text) for i, text in enumerate(texts)]
+    runs.write_jsonl(tmp_path / f'{kind}.jsonl', lines)
+  feeds = _feeds(tmp_path)
+  prompt_of = feeds_lib.records.prompt_of
+  sides = {kind: feeds.records(kind) for kind in rows}
+  held = {prompt_of(r) for _, valid in sides.values() for r in valid}
+  for train, valid in sides.values():
+    assert valid and train
+    assert held.isdisjoint(prompt_of(r) for r in train)
+  trained = {prompt_of(r) for train, _ in sides.values() for r in train}
+  assert trained == set(texts) - held
