@@ -35,7 +35,7 @@ class MetricsLog:
     log_every: iterations per line; 0 writes the last one's only.
     tokens_per_iteration: for the rate; 0 gives none.
     watch: numbers -> warnings (evaluation.warnings), or None.
-    wandb: a W&B run, or None.
+    wandb: a W&B run, finished by `close`, or None.
   """
 
   def __init__(
@@ -114,7 +114,8 @@ class MetricsLog:
     for name, value in numbers.items():
       self._events.add_scalar(name, value, iteration)
     if self.wandb is not None:
-      self.wandb.log({f'{self.stage}/{k}': v for k, v in numbers.items()})
+      named = {f'{self.stage}/{k}': v for k, v in numbers.items()}
+      self.wandb.log(named, step=iteration)
     self._show(iteration, numbers)
 
   def _show(self, iteration: int, numbers: Mapping[str, float]) -> None:
@@ -134,6 +135,8 @@ class MetricsLog:
     self._bar.close()
     self._events.close()
     self._file.close()
+    if self.wandb is not None:
+      self.wandb.finish()
 
 
 _HEADLINES = (

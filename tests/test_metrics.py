@@ -119,10 +119,14 @@ def test_events_reach_tensorboard(tmp_path):
 
 def test_numbers_reach_wandb_under_the_stages_name(tmp_path):
   sent = []
-  log = _log(tmp_path, wandb=types.SimpleNamespace(log=sent.append))
+  run = types.SimpleNamespace(
+    log=lambda numbers, step: sent.append((step, numbers['sft/loss'])),
+    finish=lambda: sent.append('finished'),
+  )
+  log = _log(tmp_path, wandb=run)
   _run(log, 1, 1)
   log.close()
-  assert sent[0]['sft/loss'] == 1.0
+  assert sent == [(1, 1.0), 'finished']
 
 
 def test_warnings_are_logged_and_written(tmp_path, caplog):

@@ -30,15 +30,17 @@ ROOT = HERE.parents[1]
 # to end at once.
 SETTINGS = {
   'tokenizer.vocab_size': 2048,
-  'stages.pretrain.num_epochs': 0.7,
+  'stages.pretrain.num_epochs': 0.5,
   'stages.sft.max_response_length': 96,
-  'stages.sft.num_epochs': 3.0,
+  'stages.sft.num_epochs': 2.0,
   'stages.rl_init.max_response_length': 96,
   'stages.reward_model.max_response_length': 96,
-  'stages.reward_model.num_epochs': 3.0,
+  'stages.reward_model.num_epochs': 2.0,
   'init_from.policy': 'rl_init',
   'hyper.missing_eos': 'keep',
   'sequence_length': 32,
+  'num_iterations': 45,
+  'eval_every_iterations': 15,
 }
 
 

@@ -148,10 +148,15 @@ class Feeds:
     max_response_length: int,
     max_responses: int,
   ) -> tuple[Rows, Rows, list[str]]:
-    """Returns training and validation comparisons, and the labelers' ids."""
+    """Returns training and validation comparisons, and the labelers' ids.
+
+    Rows are padded to max_responses, or to the most that one has if that is
+    less: pairs should not pay for nine.
+    """
     train, valid = self.records('comparisons')
     ids = {row.labeler_id for row in (*train, *valid)} - {None}
     labelers = sorted(ids)
+    most = max(len(row.responses) for row in (*train, *valid))
 
     def encode(found, **options):
       return prompts.comparison_rows(
@@ -159,7 +164,7 @@ class Feeds:
         tokenizer,
         max_prompt_length,
         max_response_length,
-        max_responses=max_responses,
+        max_responses=min(max_responses, most),
         labelers=labelers,
         **options,
       )

@@ -8,7 +8,7 @@ fit are cut (and then carry no eos); both are counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -254,56 +254,6 @@ def prompt_rows(
   }
   dropped = len(prompts) - len(fit)
   return rows, _counts(len(fit), int(mask.sum()), dropped)
-
-
-def fitted_lengths(
-  records: Iterable[record_lib.Record],
-  tokenizer: tokenizer_lib.Tokenizer,
-  max_prompt_length: int,
-  max_response_length: int,
-  multiple: int = 16,
-) -> tuple[int, int]:
-  """Returns the shortest (P, R) that hold what the maxima would keep.
-
-  Args:
-    records: prompts, demonstrations or comparisons, of train and validation
-      together, for one shape serves both.
-    tokenizer: ids.
-    max_prompt_length, max_response_length: upper bounds, as for the rows.
-    multiple: lengths are rounded up to it (never above the bound), so that a
-      few more records seldom change a compiled shape.
-
-  Returns:
-    P and R; R is its bound where no record has responses.
-  """
-  kept, responses = [], []
-  records = list(records)
-  prompts = _encode_prompts(
-    [record_lib.prompt_of(r) for r in records], tokenizer
-  )
-  for record, prompt in zip(records, prompts, strict=True):
-    if len(prompt) <= max_prompt_length:
-      kept.append(len(prompt))
-      responses += _responses_of(record)
-  longest = [len(ids) + 1 for ids in tokenizer.encode_batch(responses)]
-  return (
-    _rounded(max(kept, default=max_prompt_length), multiple, max_prompt_length),
-    _rounded(
-      max(longest, default=max_response_length),
-      multiple,
-      max_response_length,
-    ),
-  )
-
-
-def _rounded(length: int, multiple: int, bound: int) -> int:
-  return min(-(-length // multiple) * multiple, bound)
-
-
-def _responses_of(record: record_lib.Record) -> list[str]:
-  if isinstance(record, record_lib.Demonstration):
-    return [record.response]
-  return list(getattr(record, 'responses', ()))
 
 
 def _encode_prompts(

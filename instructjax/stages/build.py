@@ -83,8 +83,10 @@ def demonstrations(config: Plain, feeds, tokenizer) -> Data:
 def comparisons(config: Plain, feeds, tokenizer) -> Data:
   """Ranked responses, and the demonstrations that fix the reward's zero."""
   lengths = config['max_prompt_length'], config['max_response_length']
-  responses = config['max_responses']
-  train, valid, labelers = feeds.comparisons(tokenizer, *lengths, responses)
+  train, valid, labelers = feeds.comparisons(
+    tokenizer, *lengths, config['max_responses']
+  )
+  responses = train['mask'].shape[1]
   size = config['batch_size']
   source = loader.Loader(train, size, seed=config['seed'])
   found = {'comparisons': valid}

@@ -10,6 +10,7 @@ import logging
 import pathlib
 import shutil
 from typing import Any
+import uuid
 import zlib
 
 import jax
@@ -264,8 +265,16 @@ def open_log(stage: Stage, begin: int) -> metrics_lib.MetricsLog:
   if config['wandb_project']:
     import wandb as package  # an extra
 
+    # An interrupted stage goes on in the W&B run it began.
+    path = stage.folder / 'wandb_id.txt'
+    if not path.exists():
+      path.write_text(uuid.uuid4().hex)
     wandb = package.init(
-      project=config['wandb_project'], name=config['stage'], config=config
+      project=config['wandb_project'],
+      name=config['stage'],
+      config=config,
+      id=path.read_text(),
+      resume='allow',
     )
   watch = None
   if config['task'] == 'ppo':

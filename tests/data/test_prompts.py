@@ -254,35 +254,3 @@ def test_impossible_lengths(tokenizer, lengths):
 def test_unknown_loss_on(tokenizer):
   with pytest.raises(errors.UserError, match="Did you mean 'response'"):
     prompts.demonstration_rows([], tokenizer, P, R, 'responses')
-
-
-@hypothesis.given(
-  pairs=strategies.lists(strategies.tuples(TEXT, TEXT), min_size=1, max_size=5),
-  multiple=strategies.sampled_from([1, 4, 16]),
-)
-def test_fitted_lengths_lose_nothing(tokenizer, pairs, multiple):
-  found = [records.Demonstration(*pair) for pair in pairs]
-  full, counts = prompts.demonstration_rows(
-    found, tokenizer, P, R, allow_empty=True
-  )
-  short = prompts.fitted_lengths(found, tokenizer, P, R, multiple)
-  assert short[0] <= P and short[1] <= R
-  assert all(
-    n % multiple == 0 or n == m for n, m in zip(short, (P, R), strict=True)
-  )
-  rows, same = prompts.demonstration_rows(
-    found, tokenizer, *short, allow_empty=True
-  )
-  assert same == counts
-  assert _read(rows['tokens'], rows['mask']) == _read(
-    full['tokens'], full['mask']
-  )
-  if multiple == 1 and counts['rows']:
-    assert rows['mask'][:, 0].any() and rows['mask'][:, -1].any()
-
-
-def test_fitted_lengths_of_every_kind(tokenizer):
-  found = [records.Prompt('a'), _comparison('', 'x', 'the list of boats')]
-  longest = len(tokenizer.encode_response('the list of boats'))
-  assert prompts.fitted_lengths(found, tokenizer, 99, 99, 1) == (3, longest)
-  assert prompts.fitted_lengths(found[:1], tokenizer, 99, 50) == (16, 50)
