@@ -37,6 +37,8 @@ from instructjax.sampling import decode
 from instructjax.sampling import logprobs as logprobs_lib
 from instructjax.tasks import base
 
+Rows = dict[str, jax.Array]
+
 MISSING_EOS = ('keep', 'subtract', 'replace')
 
 
@@ -174,7 +176,9 @@ class PPO(base.Task):
     episodes = _placed_like(prompts['prompts'], episodes)
     return {'episodes': episodes, 'ptx': batch.get('ptx', {})}, metrics
 
-  def rollout(self, policy, rows, keys):
+  def rollout(
+    self, policy: base.PyTree, rows: base.Batch, keys: jax.Array
+  ) -> Rows:
     """Samples one response to each prompt, with its log-probabilities."""
     hyper = self.hyper
     samples = decode.sample(
@@ -198,13 +202,13 @@ class PPO(base.Task):
       'logprobs': jnp.where(samples.mask, logprobs, 0.0),
     }
 
-  def policy_logprobs(self, params, rows):
+  def policy_logprobs(self, params: base.PyTree, rows: base.Batch) -> jax.Array:
     """f32[B, R], log-probability of each response token under a policy."""
     return logprobs_lib.response_logprobs(
       self.config, params, rows, temperature=self.hyper.temperature
     )
 
-  def values(self, params, rows):
+  def values(self, params: base.PyTree, rows: base.Batch) -> jax.Array:
     """f32[B, R], value of the state before each response token."""
     tokens, mask = logprobs_lib.joined(rows)
     P = rows['prompts'].shape[1]
@@ -213,7 +217,14 @@ class PPO(base.Task):
     )
     return heads.scalar_head(params['head'], hidden[:, P - 1 : -1])
 
-  def experience(self, params, frozen, extras, rows, scores):
+  def experience(
+    self,
+    params: base.PyTree,
+    frozen: base.PyTree,
+    extras: base.PyTree,
+    rows: Rows,
+    scores: jax.Array,
+  ) -> Rows:
     """Adds KL, rewards, values, returns and advantages to sampled rows."""
     hyper, mask = self.hyper, rows['response_mask']
     ref_logprobs = self.policy_logprobs(frozen['reference'], rows)
@@ -249,7 +260,9 @@ class PPO(base.Task):
       'advantages': advantages,
     }
 
-  def summarize(self, episodes, extras):
+  def summarize(
+    self, episodes: Rows, extras: base.PyTree
+  ) -> tuple[Rows, base.Metrics]:
     """Whitens advantages over all episodes, and sums the episodes up."""
     mask = episodes['response_mask']
     if self.hyper.whiten_advantages:
@@ -362,7 +375,7 @@ class PPO(base.Task):
       metrics['ptx/loss'] = ptx_loss
     return total, metrics
 
-  def ptx_loss(self, policy, ptx):
+  def ptx_loss(self, policy: base.PyTree, ptx: base.Batch) -> jax.Array:
     """f32[], -sum_t w_t log pi(x_t | x_<t) over pretraining text."""
     tokens = ptx['tokens']
     hidden = transformer.hidden(self.config, policy, tokens, ptx['mask'])
@@ -383,7 +396,9 @@ def _placed_like(rows, tree):
   return tree
 
 
-def penalize_missing_eos(scores, ended, rule, value):
+def penalize_missing_eos(
+  scores: jax.Array, ended: jax.Array, rule: str, value: float
+) -> jax.Array:
   """Scores f32[B] after the rule for responses that never ended.
 
   Args:

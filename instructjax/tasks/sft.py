@@ -60,7 +60,14 @@ class SFT(base.Task):
     return {'model': base.Model(self.config, state.params['policy'])}
 
 
-def token_logprobs(config, params, tokens, mask, *, dropout_keys=None):
+def token_logprobs(
+  config: model_config.ModelConfig,
+  params: base.PyTree,
+  tokens: jax.Array,
+  mask: jax.Array,
+  *,
+  dropout_keys: jax.Array | None = None,
+) -> jax.Array:
   """Log-probability of each next token.
 
   Args:
