@@ -1,5 +1,6 @@
 """PPO-ptx, the paper's InstructGPT (appendix C.4), and all it needs.
 
+  python -m instructjax.main --config=configs/ppo_ptx.py --workdir=RUN
   python -m instructjax.main --config=configs/ppo_ptx.py:tiny,data=DIR \
       --workdir=RUN
   python -m instructjax.main --config=configs/ppo_ptx.py:6B,data=DIR \
@@ -10,6 +11,11 @@ where RUN does not have them; starts from RUN/rl_init if you ran it. Writes
 RUN/ppo_ptx/{model, model_ema, value_model} and RUN/report.md. `tiny` takes
 some minutes in all on two CPU cores; the reward on validation prompts rises
 above SFT's while the KL stays bounded and the pretraining loss stays low.
+
+Without data=DIR the run lives in the microworld, where the right answer is
+known. It then trains plain PPO and the FLAN-like baseline as well, and
+evaluates all models; further ones (configs/base_large.py,
+configs/reward_model_pairs.py) when RUN has them, by this same command again.
 """
 
 import ml_collections
@@ -25,18 +31,34 @@ LEARNING_RATES = {
   '175B': (2.55e-6, 5e-6),
 }
 
+# What a microworld's report compares: model folders, if RUN has them, and the
+# manner in which each is asked (stages/answers.py; a 'reward' model judges).
+EVALUATED = {
+  'base': ('pretrain/model', 'plain'),
+  'base_prompted': ('pretrain/model', 'prompted'),
+  'base_large': ('base_large/model', 'plain'),
+  'base_finetuned': ('base_finetuned/model', 'instruct'),
+  'sft': ('sft/model', 'instruct'),
+  'ppo': ('ppo/model', 'instruct'),
+  'ppo_ptx': ('ppo_ptx/model', 'instruct'),
+  'reward_model': ('reward_model/model', 'reward'),
+  'reward_model_pairs': ('reward_model_pairs/model', 'reward'),
+}
+
 
 def get_config(arg='tiny'):
   size, words = config_lib.parse_arg(arg)
-  tiny = size == 'tiny'
+  micro = words['data'] == config_lib.MICROWORLD
+  tiny = micro or size == 'tiny'  # the run, whatever the model
   context = config_lib.context(size)
   policy_rate, value_rate = LEARNING_RATES.get(size, (5.49e-6, 9e-6))
-  stages = config_lib.stage_configs(
-    __file__,
-    {'pretrain': size, 'sft': size, 'rl_init': size, 'reward_model': size},
-  )
-  stages.update(config_lib.sibling(__file__, 'reward_model', size).stages)
-  return ml_collections.ConfigDict(
+  if micro:
+    policy_rate, value_rate = 4e-4, 1e-3
+  names = ['pretrain', 'sft', 'rl_init', 'reward_model']
+  names += ['base_finetuned'] if micro else []
+  stages = config_lib.stage_configs(__file__, dict.fromkeys(names, size), words)
+  stages.update(config_lib.sibling(__file__, 'reward_model', arg).stages)
+  config = ml_collections.ConfigDict(
     {
       'stage': 'ppo_ptx',
       'task': 'ppo',
@@ -46,6 +68,7 @@ def get_config(arg='tiny'):
       # 'MODULE:NAME' or 'FILE.py:NAME' of a Python function responses ->
       # scores that takes the reward model's place.
       'reward_function': '',
+      'needs': 'microworld' if micro else '',
       'hyper': {
         'kl_coef': 0.02,  # beta
         'kl_target': 0.0,  # nats per response; 0: beta is fixed
@@ -59,18 +82,26 @@ def get_config(arg='tiny'):
         'num_minibatches': 4 if tiny else 8,
         'inner_epochs': 1,
         'temperature': 1.0,
-        'max_response_length': 48 if tiny else context // 2,
+        'max_response_length': 24 if micro else 48 if tiny else context // 2,
         'missing_eos': 'subtract',  # or 'keep', 'replace'
         'missing_eos_value': 1.0,
         'rollout_batch_size': 0,  # prompts answered at a time; 0: all
       },
-      'max_prompt_length': 96 if tiny else context // 2,
+      'max_prompt_length': 64 if micro else 96 if tiny else context // 2,
       'batch_size': 64 if tiny else 512,  # episodes per iteration
       'num_microbatches': 1,  # per minibatch
       'num_epochs': 0.0,
-      'num_iterations': 60 if tiny else 500,  # 500 x 512 = 256k episodes
+      'num_iterations': 50
+      if micro
+      else 60
+      if tiny
+      else 500,  # 500 x 512 = 256k episodes
       'ptx_ratio': 8,  # pretraining examples per episode
-      'sequence_length': 64 if tiny else context,  # of a pretraining example
+      'sequence_length': 32
+      if micro
+      else 64
+      if tiny
+      else context,  # of a pretraining example
       'learning_rate': {'policy': policy_rate, 'value': value_rate},
       'schedule': {
         'kind': 'constant',
@@ -98,3 +129,13 @@ def get_config(arg='tiny'):
       **config_lib.common(size, words),
     }
   )
+  if micro:
+    config.also = 'ppo,base_finetuned'
+    config.evaluate.models = {
+      name: {'model': model, 'manner': manner}
+      for name, (model, manner) in EVALUATED.items()
+    }
+    config.stages.ppo = config_lib.as_stage(config)
+    config.stages.ppo.stage = 'ppo'
+    config.stages.ppo.hyper.ptx_coef = 0.0
+  return config

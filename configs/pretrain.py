@@ -1,9 +1,11 @@
 """Pretraining: a language model of your own text, the base of everything.
 
+  python -m instructjax.main --config=configs/pretrain.py --workdir=RUN
   python -m instructjax.main --config=configs/pretrain.py:tiny,data=DIR \
       --workdir=RUN
 
-Reads `pretraining` (JSONL with "text", or .txt). Writes RUN/pretrain/model.
+Reads `pretraining` (JSONL with "text", or .txt), or the microworld's web where
+no data is named. Writes RUN/pretrain/model.
 `tiny` (1M parameters) trains on 18,000 tokens a second on two free CPU cores;
 experiments/real_text shows where its loss ends on English books. The others
 follow GPT-3 (arXiv:2005.14165, table 2.1 and appendix B) without its batch-size
@@ -32,13 +34,19 @@ GPT3 = {
 
 def get_config(arg='tiny'):
   size, words = config_lib.parse_arg(arg)
-  tiny = size == 'tiny'
+  micro = words['data'] == config_lib.MICROWORLD
+  tiny = micro or size == 'tiny'  # the run, whatever the model
   model = model_config.PRESETS[size].to_dict()
   # The tokenizer and the sections below decide these.
   for key in ('vocab_size', 'dtype', 'remat', 'dropout'):
     del model[key]
-  length = model['max_length']
   batch_size, learning_rate = GPT3[size]
+  if micro:
+    # Room for two examples before a prompt, or a prompt of 64 tokens and a
+    # response. The fewer positions, the sooner a small model learns to copy.
+    model['max_length'] = 96
+    batch_size, learning_rate = 12, 4e-3
+  length = model['max_length']
   num_iterations = 0 if tiny else round(300e9 / (batch_size * length))
   return ml_collections.ConfigDict(
     {
@@ -47,6 +55,8 @@ def get_config(arg='tiny'):
       'train_on': 'pretraining',
       'model': model,
       'init_from': {'policy': ''},  # empty: drawn at random
+      # Further stages that must be finished first, separated by commas.
+      'needs': 'microworld' if micro else '',
       'sequence_length': length,
       'batch_size': batch_size,
       'num_microbatches': 1,
@@ -56,7 +66,11 @@ def get_config(arg='tiny'):
       'schedule': {
         'kind': 'cosine',
         # GPT-3: over the first 375M tokens.
-        'warmup_iterations': 20 if tiny else round(375e6 / batch_size / length),
+        'warmup_iterations': 100
+        if micro
+        else 20
+        if tiny
+        else round(375e6 / batch_size / length),
         'warmup_start': 0.0,
         # GPT-3: the decay ends at 260B of 300B tokens.
         'decay_share': 1.0 if tiny else 260e9 / 300e9,
@@ -72,14 +86,16 @@ def get_config(arg='tiny'):
       'dropout': 0.0,
       'save_epochs': False,
       'select_by': 'validation_loss',
-      'log_every_iterations': 10,
-      'eval_every_iterations': 100 if tiny else 1000,
+      'log_every_iterations': 50 if micro else 10,
+      'eval_every_iterations': 500 if micro else 100 if tiny else 1000,
       'max_eval_rows': 256,
-      'checkpoint_every_iterations': 100 if tiny else 500,
+      'checkpoint_every_iterations': 500 if micro else 100 if tiny else 500,
       'keep_checkpoints': 2,
       'sample_every_iterations': 200 if tiny else 1000,
       'num_samples': 4,
-      'stages': {},
+      'stages': config_lib.stage_configs(
+        __file__, {'microworld': size} if micro else {}, words
+      ),
       **config_lib.common(size, words),
     }
   )

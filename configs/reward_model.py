@@ -1,10 +1,12 @@
 """The reward model on ranked responses (paper, appendix C.2).
 
+  python -m instructjax.main --config=configs/reward_model.py --workdir=RUN
   python -m instructjax.main --config=configs/reward_model.py:tiny,data=DIR \
       --workdir=RUN
 
 Reads `comparisons` (prompt, K = 2..9 responses, their ranks) and, to put the
-reward's zero at the labelers' own answers, `demonstrations`. Starts from
+reward's zero at the labelers' own answers, `demonstrations`; in the microworld,
+configs/collect.py makes the comparisons first. Starts from
 RUN/sft with a new scalar head; --config.init_from.policy=pretrain takes the
 base model instead. One epoch: more of them overfit, as the paper found.
 The paper's reward model has 6B parameters whatever the policy's size.
@@ -17,27 +19,39 @@ from instructjax import config as config_lib
 
 def get_config(arg='tiny'):
   size, words = config_lib.parse_arg(arg)
-  tiny = size == 'tiny'
+  micro = words['data'] == config_lib.MICROWORLD
+  tiny = micro or size == 'tiny'  # the run, whatever the model
   own = size if size in ('tiny', 'gpt2', '350M', '760M') else '6B'
   half = config_lib.context(own) // 2
   # The stages it grows from are the run's own if they have its size.
   suffix = '' if own == size else f'_{own}'
   sizes = {f'pretrain{suffix}': own, f'sft{suffix}': own}
+  if micro:
+    sizes |= {'microworld': size, 'collect': size}
   config = ml_collections.ConfigDict(
     {
       'stage': 'reward_model',
       'task': 'reward_model',
       'train_on': 'comparisons',
       'init_from': {'policy': f'sft{suffix}'},
-      'max_prompt_length': 96 if tiny else half,
-      'max_response_length': 64 if tiny else half,
+      'needs': 'collect' if micro else '',
+      'max_prompt_length': 64 if micro else 96 if tiny else half,
+      'max_response_length': 24 if micro else 64 if tiny else half,
       'max_responses': 9,  # K_max: rows are padded to it
-      'batch_size': 16 if tiny else 64,  # prompts, each with all its pairs
+      # Every pair a row of its own (configs/reward_model_pairs.py).
+      'shuffle_pairs': False,
+      'batch_size': 8
+      if micro
+      else 16
+      if tiny
+      else 64,  # prompts, each with all its pairs
       'num_microbatches': 1,
       'num_epochs': 1.0,
       'num_iterations': 0,  # 0: as many as num_epochs makes
       'learning_rate': {
-        'reward_model': {'tiny': 1e-3, 'gpt2': 2e-5}.get(size, 9e-6)
+        'reward_model': 5e-4
+        if micro
+        else {'tiny': 1e-3, 'gpt2': 2e-5}.get(size, 9e-6)
       },
       'schedule': {
         'kind': 'cosine',
@@ -53,18 +67,18 @@ def get_config(arg='tiny'):
         'weight_decay': 0.0,
         'max_grad_norm': 1.0,
       },
-      'log_every_iterations': 5,
-      'eval_every_iterations': 20 if tiny else 100,
+      'log_every_iterations': 20 if micro else 5,
+      'eval_every_iterations': 100 if micro else 20 if tiny else 100,
       'max_eval_rows': 1024,
-      'checkpoint_every_iterations': 20 if tiny else 100,
+      'checkpoint_every_iterations': 100 if micro else 20 if tiny else 100,
       'keep_checkpoints': 2,
-      'sample_every_iterations': 20 if tiny else 100,
+      'sample_every_iterations': 100 if micro else 20 if tiny else 100,
       'num_samples': 8,
       'stages': {},
       **config_lib.common(size, words),
     }
   )
-  stages = config_lib.stage_configs(__file__, sizes)
+  stages = config_lib.stage_configs(__file__, sizes, words)
   if suffix:
     stages[f'sft{suffix}'].init_from.policy = f'pretrain{suffix}'
   config.stages = stages

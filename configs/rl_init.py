@@ -1,5 +1,6 @@
 """Where the paper's RL starts: 2 epochs with 10% pretraining text (C.3).
 
+  python -m instructjax.main --config=configs/rl_init.py --workdir=RUN
   python -m instructjax.main --config=configs/rl_init.py:tiny,data=DIR \
       --workdir=RUN
 
@@ -16,7 +17,7 @@ LEARNING_RATE = {'tiny': 1e-3, 'gpt2': 5e-5, '1.3B': 5e-6, '175B': 2.45e-6}
 
 
 def get_config(arg='tiny'):
-  size, words = config_lib.parse_arg(arg)
+  size, _ = config_lib.parse_arg(arg)
   config = config_lib.sibling(__file__, 'sft', arg)
   config.stage = 'rl_init'
   config.num_epochs = 2.0

@@ -1,13 +1,15 @@
 """Supervised fine-tuning on demonstrations (paper, appendix C.1).
 
+  python -m instructjax.main --config=configs/sft.py --workdir=RUN
   python -m instructjax.main --config=configs/sft.py:tiny,data=DIR --workdir=RUN
 
 Reads `demonstrations` (prompt, response). Starts from RUN/pretrain, which is
 run first if it is not there, or from any model folder
-(--config.init_from.policy=FOLDER). Trains 16 epochs, keeps each epoch's model
-in RUN/sft/epochs and the best as RUN/sft/model. Validation loss overfits after
-an epoch or so, as in the paper; more epochs still raise the reward model's
-score, by which later stages choose once there is a reward model.
+(--config.init_from.policy=FOLDER). Trains 16 epochs (4 in the microworld),
+keeps each epoch's model in RUN/sft/epochs and the best as RUN/sft/model.
+Validation loss overfits after an epoch or so, as in the paper; more epochs
+still raise the reward model's score, by which later stages choose once there is
+a reward model.
 """
 
 import ml_collections
@@ -25,25 +27,30 @@ PAPER = {
 
 def get_config(arg='tiny'):
   size, words = config_lib.parse_arg(arg)
-  tiny = size == 'tiny'
+  micro = words['data'] == config_lib.MICROWORLD
+  tiny = micro or size == 'tiny'  # the run, whatever the model
   half = config_lib.context(size) // 2
+  stages = {'pretrain': size} | ({'microworld': size} if micro else {})
   learning_rate, batch_size = PAPER.get(size, (9.65e-6, 32))
+  if micro:
+    batch_size = 16
   return ml_collections.ConfigDict(
     {
       'stage': 'sft',
       'task': 'sft',
       'train_on': 'demonstrations',
       'init_from': {'policy': 'pretrain'},
+      'needs': 'microworld' if micro else '',
       # Of GPT-3's context of 2k: prompts over 1k tokens are dropped, responses
       # cut at 1k.
-      'max_prompt_length': 96 if tiny else half,
-      'max_response_length': 64 if tiny else half,
+      'max_prompt_length': 64 if micro else 96 if tiny else half,
+      'max_response_length': 24 if micro else 64 if tiny else half,
       'loss_on': 'response',  # or 'sequence': the prompt's tokens as well
       # Share of pretraining text among the rows (rl_init.py uses it).
       'pretraining_fraction': 0.0,
       'batch_size': batch_size,
       'num_microbatches': 1,
-      'num_epochs': 16.0,
+      'num_epochs': 4.0 if micro else 16.0,
       'num_iterations': 0,  # 0: as many as num_epochs makes
       'learning_rate': {'policy': learning_rate},
       'schedule': {
@@ -75,7 +82,7 @@ def get_config(arg='tiny'):
       'keep_checkpoints': 2,
       'sample_every_iterations': 200,
       'num_samples': 8,
-      'stages': config_lib.stage_configs(__file__, {'pretrain': size}),
+      'stages': config_lib.stage_configs(__file__, stages, words),
       **config_lib.common(size, words),
     }
   )

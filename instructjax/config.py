@@ -35,6 +35,8 @@ SIZES = (
   '13B',
   '175B',
 )
+# A data folder of this name is the world that the run generates for itself.
+MICROWORLD = 'microworld'
 # Sections that a stage takes over from the run it is a part of.
 SHARED = (
   'seed',
@@ -45,16 +47,30 @@ SHARED = (
   'remat',
   'wandb_project',
 )
+# What a run does around its stages; no stage keeps it.
+OF_THE_RUN = ('stages', 'also', 'evaluate')
 
 
-def load(spec: str) -> ConfigDict:
+def load(spec: str, overridden: Iterable[str] = ()) -> ConfigDict:
   """Returns the locked config of 'FILE.py' or 'FILE.py:ARG'.
+
+  Args:
+    spec: the file and its argument.
+    overridden: keys that are going to be set. Who sets one of config.data has
+      data of his own, and gets the config for that without saying data=.
 
   Raises:
     UserError: if there is no such file, or it has no get_config.
   """
   path, _, arg = spec.partition(':')
-  config = _module(pathlib.Path(path)).get_config(*([arg] if arg else []))
+  get_config = _module(pathlib.Path(path)).get_config
+  config = get_config(*([arg] if arg else []))
+  named = any(word.startswith('data=') for word in arg.split(','))
+  own = {k for k in overridden if k.startswith('data.')} - {
+    'data.validation_fraction'
+  }
+  if own and not named and config.data.folder == MICROWORLD:
+    config = get_config(f'{arg},data=')
   return config.lock()
 
 
@@ -87,6 +103,12 @@ def _module(path: pathlib.Path) -> Any:
 def parse_arg(arg: str) -> tuple[str, dict[str, str]]:
   """Splits a config's ARG into a model size and its key=value words.
 
+  Without data=FOLDER, `tiny` lives in the microworld; the other sizes want
+  more text than it has.
+
+  Returns:
+    The size, and the words, 'data' always among them.
+
   Raises:
     UserError: for an unknown size or word.
   """
@@ -102,6 +124,7 @@ def parse_arg(arg: str) -> tuple[str, dict[str, str]]:
         f'config argument {word!r} is neither a model size'
         f' ({", ".join(SIZES)}) nor data=FOLDER.{errors.nearest(word, SIZES)}'
       )
+  words.setdefault('data', MICROWORLD if size == 'tiny' else '')
   return size, words
 
 
@@ -113,21 +136,25 @@ def context(size: str) -> int:
 def common(size: str, words: Mapping[str, str]) -> dict[str, Any]:
   """Returns the sections that every stage of a run shares."""
   big = size in ('1.3B', '2.7B', '6B', '13B', '175B')
+  micro = words['data'] == MICROWORLD
+  vocab_size = 1280 if micro else 1024 if size == 'tiny' else 50257
   return {
     'seed': 0,
     # Records, each a path, glob, folder or comma-separated list; what is not
-    # given is looked for by name in `folder`.
+    # given is looked for by name in `folder`. 'microworld' is no folder of
+    # yours (that would be ./microworld) but the world the run generates.
     'data': {
-      'folder': words.get('data', ''),
+      'folder': words['data'],
       'pretraining': '',
       'demonstrations': '',
       'comparisons': '',
       'prompts': '',
+      'public_tasks': '',
       # Share of the users, labelers or prompts held out for validation.
       'validation_fraction': 0.1,
     },
     # The vocabulary of a tokenizer trained on the run's own text.
-    'tokenizer': {'vocab_size': 1024 if size == 'tiny' else 50257},
+    'tokenizer': {'vocab_size': vocab_size},
     # Devices per axis; -1 takes what is left. Billions of parameters and
     # their moments do not fit one device, so they are split by default.
     'mesh': {
@@ -141,25 +168,48 @@ def common(size: str, words: Mapping[str, str]) -> dict[str, Any]:
     'remat': 'full' if big else 'none',
     # Set it to log to Weights & Biases as well.
     'wandb_project': '',
+    # Further stages to run when this one is done, separated by commas.
+    'also': '',
+    # What the finished models of a microworld are measured by, if they are
+    # there.
+    'evaluate': {
+      'models': {},  # {name: {'model': folder in RUN, 'manner': how to ask}}
+      'max_prompt_length': 64,
+      'max_response_length': 24,
+      'temperature': 1.0,
+      'batch_size': 128,
+      'sequence_length': 64,  # of the pretraining text held out
+      'max_eval_rows': 512,
+    },
   }
 
 
-def stage_configs(file: str, sizes: Mapping[str, str]) -> ConfigDict:
+def stage_configs(
+  file: str, sizes: Mapping[str, str], words: Mapping[str, str]
+) -> ConfigDict:
   """Returns the configs of the stages a run may need first.
 
   Args:
     file: `__file__` of the config that asks; the others lie beside it.
     sizes: {stage name: model size}; 'sft_6B' is configs/sft.py at 6B.
+    words: of the config that asks; the stages live on the same data.
   """
   stages = ConfigDict()
   for name, size in sizes.items():
-    config = sibling(file, name.removesuffix(f'_{size}'), size)
+    arg = ','.join([size, *(f'{k}={v}' for k, v in words.items())])
+    config = sibling(file, name.removesuffix(f'_{size}'), arg)
     config.stage = name
-    for key in (*SHARED, 'stages'):
-      if key in config:
-        del config[key]
-    stages[name] = config
+    stages[name] = as_stage(config)
   return stages
+
+
+def as_stage(config: ConfigDict) -> ConfigDict:
+  """Returns a config's own keys, without what the run around it decides."""
+  own = ConfigDict(config.to_dict())
+  for key in (*SHARED, *OF_THE_RUN):
+    if key in own:
+      del own[key]
+  return own
 
 
 def sibling(file: str, name: str, arg: str) -> ConfigDict:
@@ -221,13 +271,14 @@ def resolve_stage(config: ConfigDict, stage: str) -> dict[str, Any]:
     UserError: if the run has no such stage.
   """
   plain = config.to_dict()
-  stages = plain.pop('stages', {})
+  stages = plain['stages']
+  plain = {k: v for k, v in plain.items() if k not in OF_THE_RUN}
   if stage == plain['stage']:
     return plain
   if stage not in stages:
     known = ', '.join(stages) or 'none'
     raise errors.UserError(
-      f'config.init_from names {stage!r}, which is no stage of this config'
+      f'this config names {stage!r}, which is no stage of it'
       f' ({known}).{errors.nearest(stage, stages)} A folder is written with a'
       f' slash, as ./{stage}.'
     )

@@ -34,7 +34,8 @@ def parser() -> argparse.ArgumentParser:
     required=True,
     metavar='FILE.py[:ARG]',
     help='a file of configs/; ARG is a model size (tiny, gpt2, 1.3B, 6B,'
-    ' 175B ...) and further words, as in 6B,data=FOLDER',
+    ' 175B ...) and further words, as in 6B,data=FOLDER. Without data, tiny'
+    ' lives in a world that the run generates',
   )
   flags.add_argument(
     '--workdir',
@@ -60,8 +61,7 @@ def parse(argv: Sequence[str]):
   flags = parser()
   flags.error = cli.refuse
   known, rest = flags.parse_known_args(argv)
-  config = config_lib.load(known.config)
-  overridden = []
+  values = []
   while rest:
     flag, equals, value = rest.pop(0).partition('=')
     if not flag.startswith('--config.'):
@@ -72,8 +72,11 @@ def parse(argv: Sequence[str]):
       if not rest:
         raise errors.UserError(f'{flag} needs a value: {flag}=VALUE.')
       value = rest.pop(0)
-    overridden.append(flag.removeprefix('--config.'))
-    config_lib.override(config, overridden[-1], value)
+    values.append((flag.removeprefix('--config.'), value))
+  overridden = [key for key, _ in values]
+  config = config_lib.load(known.config, overridden)
+  for key, value in values:
+    config_lib.override(config, key, value)
   return config, pathlib.Path(known.workdir), overridden
 
 

@@ -8,6 +8,9 @@ MOMENT is one of
   model      the stage's model is written, but has not got its name yet
   epoch:N    so for the model of its N-th epoch
   summary    all is done but writing summary.json
+  rows:NAME  NAME.jsonl of a microworld's records has just been written
+  batch:N    the N-th batch of prompts is about to be answered
+  asked:NAME what the evaluation has of model NAME is about to be written
   chosen     the stage's model has just made room for that of a better epoch
 
 A test cannot hit these from outside: they last for milliseconds.
@@ -17,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import functools
+import itertools
 import os
 import pathlib
 import signal
@@ -26,6 +30,8 @@ from instructjax import cli
 from instructjax import main
 from instructjax import metrics
 from instructjax.checkpoints import orbax_io
+from instructjax.microworld import files
+from instructjax.stages import answers
 from instructjax.stages import select
 
 
@@ -77,11 +83,19 @@ def arrange(number: signal.Signals, stage: str, moment: str) -> None:
       'rmtree',
       lambda path, **_: in_stage(path) and path.name == 'model',
     )
+  elif kind == 'rows':
+    interrupt(number, files, 'write_rows', lambda path, _: path.stem == n)
+  elif kind == 'batch':
+    batches = itertools.count(1)
+    interrupt(
+      number, answers.Model, '_padded', lambda *_: next(batches) == int(n)
+    )
   else:
     file = {
       'model': '.model.part/model.json',
       'epoch': f'.{n.zfill(3)}.part/model.json',
       'summary': 'summary.json',
+      'asked': f'evaluation/{n}.json',
     }[kind]
     interrupt(
       number,

@@ -20,6 +20,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from instructjax import config as config_lib
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 STAGES = ('pretrain', 'sft', 'reward_model', 'ppo_ptx')
 ITERATIONS = 6
@@ -72,6 +74,34 @@ SETTINGS = {
   },
 }
 SETTINGS['ppo_ptx'] = SETTINGS['ppo']
+
+# The same in a microworld, at the lengths of its configs.
+_WORLD = {
+  'num_documents': 300,
+  'num_users': 20,
+  'num_test_users': 5,
+  'num_demonstrations': 60,
+  'num_ranked': 40,
+  'num_prompts': 60,
+  'num_test_prompts': 20,
+  'num_labelers': 6,
+  'num_test_labelers': 4,
+}
+_SMALL_MODEL = {f'model.{k}': v for k, v in _MODEL.items()}
+_SMALL_MODEL['model.max_length'] = 128
+_PPO = {**_ANY, 'hyper.num_minibatches': 2, 'ptx_ratio': 2}
+MICRO = {
+  'microworld': {f'world.{key}': value for key, value in _WORLD.items()},
+  'pretrain': {**_ANY, **_SMALL_MODEL},
+  'sft': {**_ANY, 'num_epochs': 3.0},
+  'base_finetuned': _ANY,
+  'collect': {'batch_size': 32},
+  'reward_model': _ANY,
+  'reward_model_pairs': _ANY,
+  'ppo': _PPO,
+  'ppo_ptx': _PPO,
+  'base_large': {**_ANY, **_SMALL_MODEL, 'model.d_model': 48},
+}
 
 
 def write_records(folder: pathlib.Path) -> pathlib.Path:
@@ -135,6 +165,23 @@ def arguments(
   keys |= {k.replace('__', '.'): v for k, v in overrides.items()}
   return [
     f'--config=configs/{config}.py:tiny,data={data}',
+    f'--workdir={workdir}',
+    *(f'--config.{key}={value}' for key, value in keys.items()),
+  ]
+
+
+def micro_arguments(
+  config: str, workdir: pathlib.Path, **overrides
+) -> list[str]:
+  """Command line of a config that lives in a small microworld."""
+  stages = config_lib.load(f'{ROOT}/configs/{config}.py').stages
+  keys = {'tokenizer.vocab_size': 600, **MICRO[config]}
+  for stage in stages.keys() & MICRO.keys():
+    for key, value in MICRO[stage].items():
+      keys[f'stages.{stage}.{key}'] = value
+  keys |= {k.replace('__', '.'): v for k, v in overrides.items()}
+  return [
+    f'--config=configs/{config}.py',
     f'--workdir={workdir}',
     *(f'--config.{key}={value}' for key, value in keys.items()),
   ]

@@ -77,7 +77,34 @@ def test_wrong_overrides_change_nothing(key, text, said):
 def test_an_argument_is_a_size_and_words():
   assert config_lib.parse_arg('6B,data=a/b') == ('6B', {'data': 'a/b'})
   assert config_lib.parse_arg('data=a,tiny') == ('tiny', {'data': 'a'})
-  assert config_lib.parse_arg('') == ('tiny', {})
+  assert config_lib.parse_arg('6B') == ('6B', {'data': ''})
+
+
+def test_without_data_tiny_lives_in_the_microworld():
+  micro = ('tiny', {'data': 'microworld'})
+  assert config_lib.parse_arg('') == config_lib.parse_arg('tiny') == micro
+  assert config_lib.parse_arg('tiny,data=') == ('tiny', {'data': ''})
+
+
+@pytest.mark.parametrize(
+  'arg, overridden, folder, length',
+  [
+    ('', [], 'microworld', 64),
+    ('', ['seed', 'data.validation_fraction'], 'microworld', 64),
+    ('', ['data.prompts'], '', 96),
+    (':tiny', ['data.folder'], '', 96),
+    (':data=microworld', ['data.prompts'], 'microworld', 64),
+    (':tiny,data=DIR', ['data.prompts'], 'DIR', 96),
+    (':gpt2', ['data.prompts'], '', 512),
+  ],
+)
+def test_who_names_data_of_his_own_gets_the_config_for_it(
+  arg, overridden, folder, length, monkeypatch
+):
+  monkeypatch.chdir(runs.ROOT)
+  config = config_lib.load(f'configs/sft.py{arg}', overridden)
+  assert config.data.folder == folder
+  assert config.max_prompt_length == length
 
 
 @pytest.mark.parametrize('arg', ['175b', '7B', 'dat=x', 'tiny,6Bs', 'size=6B'])

@@ -6,7 +6,7 @@ into training and validation is one for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 import logging
 from typing import Any
 
@@ -21,7 +21,9 @@ from instructjax.data import tokenizer as tokenizer_lib
 
 log = logging.getLogger('instructjax')
 Rows = Mapping[str, Any]
-PROMPTED = ('demonstrations', 'comparisons', 'prompts')
+PROMPTED = ('demonstrations', 'comparisons', 'prompts', 'public_tasks')
+# Kinds that are another one's records with a use of their own.
+SAME_AS = {'public_tasks': 'demonstrations'}
 
 
 class Feeds:
@@ -34,10 +36,18 @@ class Feeds:
     data: config.data as a plain dict: 'folder', a spec for each kind of
       record ('' = look in the folder), 'validation_fraction'.
     seed: of the split.
+    pending: kinds that a later stage of the run is going to write. Until it
+      has, nothing is known of them.
   """
 
-  def __init__(self, data: Mapping[str, Any], *, seed: int = 0):
-    self.data, self.seed = dict(data), seed
+  def __init__(
+    self,
+    data: Mapping[str, Any],
+    *,
+    seed: int = 0,
+    pending: Collection[str] = (),
+  ):
+    self.data, self.seed, self.pending = dict(data), seed, frozenset(pending)
     self.counts: dict[str, dict[str, int]] = {}
     self._read: dict[str, tuple[list, list, dict[str, int]]] = {}
     self._split: dict[str, tuple[list, list, dict[str, int]]] = {}
@@ -75,7 +85,8 @@ class Feeds:
     """
     if kind not in PROMPTED:
       return set()
-    others = [k for k in PROMPTED if k != kind and self.spec(k) is not None]
+    others = [k for k in PROMPTED if k != kind and k not in self.pending]
+    others = [k for k in others if self.spec(k) is not None]
     return {
       records.prompt_of(row)
       for other in others
@@ -94,7 +105,7 @@ class Feeds:
           ' file, folder or glob, or --config.data.folder=FOLDER that holds'
           f' {kind}.jsonl.'
         )
-      found = records.load(kind, spec)
+      found = records.load(SAME_AS.get(kind, kind), spec)
       self._read[kind] = splits.split(
         found, self.data['validation_fraction'], self.seed
       )
@@ -126,6 +137,7 @@ class Feeds:
     max_prompt_length: int,
     max_response_length: int,
     loss_on: str = 'response',
+    kind: str = 'demonstrations',
   ) -> tuple[Rows, Rows]:
     """Returns training and validation rows of prompts with responses."""
 
@@ -139,7 +151,7 @@ class Feeds:
         **options,
       )
 
-    return self._encode('demonstrations', encode)
+    return self._encode(kind, encode)
 
   def comparisons(
     self,
@@ -147,11 +159,13 @@ class Feeds:
     max_prompt_length: int,
     max_response_length: int,
     max_responses: int,
+    shuffle_pairs: bool = False,
   ) -> tuple[Rows, Rows, list[str]]:
     """Returns training and validation comparisons, and the labelers' ids.
 
     Rows are padded to max_responses, or to the most that one has if that is
-    less: pairs should not pay for nine.
+    less: pairs should not pay for nine. With `shuffle_pairs` every pair that
+    trains is a row of its own; validation stays as it is.
     """
     train, valid = self.records('comparisons')
     ids = {row.labeler_id for row in (*train, *valid)} - {None}
@@ -159,12 +173,13 @@ class Feeds:
     most = max(len(row.responses) for row in (*train, *valid))
 
     def encode(found, **options):
+      paired = shuffle_pairs and found is train
       return prompts.comparison_rows(
-        found,
+        records.pairs(found) if paired else found,
         tokenizer,
         max_prompt_length,
         max_response_length,
-        max_responses=min(max_responses, most),
+        max_responses=2 if paired else min(max_responses, most),
         labelers=labelers,
         **options,
       )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 import dataclasses
+import itertools
 
 from instructjax import errors
 from instructjax.data import layouts
@@ -88,6 +89,19 @@ def prompt_of(record: Record) -> str:
   if isinstance(record, Demonstration | Comparison):
     return record.prompt
   return record.text
+
+
+def pairs(comparisons: Iterable[Comparison]) -> list[Comparison]:
+  """Returns every pair of unequal ranks as a comparison of two, best first."""
+  found = []
+  for row in comparisons:
+    ranked = list(zip(row.ranks, row.responses, strict=True))
+    for (i, a), (j, b) in itertools.combinations(ranked, 2):
+      if i != j:
+        both = (a, b) if i < j else (b, a)
+        pair = {'responses': both, 'ranks': (1, 2), 'ratings': None}
+        found.append(dataclasses.replace(row, **pair))
+  return found
 
 
 def load(kind: str, spec: str | Iterable[str]) -> list[Record]:

@@ -25,6 +25,7 @@ _PREFIXES = {
   'demonstrations': 'demonstration',
   'comparisons': 'comparison',
   'prompts': 'prompt',
+  'public_tasks': 'public_task',
 }
 # Files about the data, not data: a folder is read without them.
 _ABOUT = ('readme', 'license', 'licence', 'changelog', 'sha256sums')
@@ -157,8 +158,9 @@ def find(folder: str, kind: str) -> str | None:
 
   Args:
     folder: an existing folder.
-    kind: 'pretraining', 'demonstrations', 'comparisons' or 'prompts'; files
-      and sub-folders whose name begins with it (`pretrain/` too) count.
+    kind: 'pretraining', 'demonstrations', 'comparisons', 'prompts' or
+      'public_tasks'; files and sub-folders whose name begins with it
+      (`pretrain/` too) count.
 
   Returns:
     A spec for `expand` and `records.load`, None if there is nothing.

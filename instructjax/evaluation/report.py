@@ -1,8 +1,9 @@
 """The outcome of a run, for a machine, a person and the eye.
 
-Reads what the stages left (metrics.jsonl, summary.json, samples.jsonl) and
-writes RUN/report.json, RUN/report.md and RUN/figures/*.png. Nothing is
-computed here that is not on disk, so a report can be made again at any time.
+Reads what the stages left (metrics.jsonl, summary.json, samples.jsonl) and what
+a microworld's models answered (measured.py); writes RUN/report.json,
+RUN/report.md and RUN/figures/*.png. Nothing is computed here that is not on
+disk, so a report can be made again at any time.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from typing import Any
 
 from instructjax import metrics
 from instructjax.checkpoints import orbax_io
+from instructjax.evaluation import measured
+from instructjax.microworld import figures as world_figures
+from instructjax.microworld import report as world_report
 
 # One figure a stage kind: (title, metric names drawn together).
 PANELS = {
@@ -44,18 +48,35 @@ def write(root: pathlib.Path) -> dict[str, Any]:
     config = json.loads((path.parent / 'config.json').read_text())
     stages[path.parent.name] = {
       'task': config['task'],
-      'train_on': config['train_on'],
+      'train_on': config.get('train_on', ''),  # some stages train nothing
       'init_from': config['init_from'],
       'seed': config['seed'],
       'summary': json.loads(path.read_text()),
       'data': _read_json(path.parent / 'data.json'),
       'wall_seconds': _wall_seconds(path.parent),
     }
-  report = {'stages': stages}
+  found = measured.summarize(root, stages)
+  report = {'stages': stages, **found}
   orbax_io.write_json(root / 'report.json', report)
-  figures = draw(root, stages)
-  (root / 'report.md').write_text(_markdown(root, stages, figures))
+  parts = ['# Report', '', *_table(stages), '']
+  if found:
+    parts.append(_of_the_world(root, report))
+  parts += _pictures(draw(root, stages))
+  for stage, told in stages.items():
+    if told['task'] == 'ppo':
+      parts += _samples(root, stage)
+  (root / 'report.md').write_text('\n'.join(parts))
   return report
+
+
+def _of_the_world(root: pathlib.Path, report: Mapping[str, Any]) -> str:
+  """Draws the microworld's figures; returns its part of report.md."""
+  history = {
+    stage: metrics.read(root / stage / 'metrics.jsonl')
+    for stage in report['stages']
+  }
+  drawn = world_figures.draw(report, root / 'figures', history)
+  return world_report.markdown(report, [f'figures/{name}' for name in drawn])
 
 
 def _started(path: pathlib.Path) -> float:
@@ -112,24 +133,21 @@ def _dot(points: list) -> str:
   return '.' if len(points) < 30 else ''
 
 
-def _markdown(root: pathlib.Path, stages, figures: list[str]) -> str:
-  parts = ['# Report', '']
-  parts += ['| stage | trained on | iterations | minutes | result |']
+def _table(stages: Mapping[str, Any]) -> list[str]:
+  parts = ['| stage | trained on | iterations | minutes | result |']
   parts += ['|---|---|---|---|---|']
   for stage, told in stages.items():
     summary = told['summary']
     minutes = told['wall_seconds'] / 60
     parts.append(
-      f'| {stage} | {told["train_on"]} | {summary["iterations"]} |'
+      f'| {stage} | {told["train_on"]} | {summary.get("iterations", "")} |'
       f' {minutes:.1f} | {_headline(summary)} |'
     )
-  parts.append('')
-  for figure in figures:
-    parts += [f'![{figure}]({figure})', '']
-  for stage, told in stages.items():
-    if told['task'] == 'ppo':
-      parts += _samples(root, stage)
-  return '\n'.join(parts)
+  return parts
+
+
+def _pictures(figures: list[str]) -> list[str]:
+  return [part for path in figures for part in (f'![{path}]({path})', '')]
 
 
 def _headline(summary: Mapping[str, Any]) -> str:
@@ -150,6 +168,9 @@ def _headline(summary: Mapping[str, Any]) -> str:
     return '; '.join(said)
   if summary.get('validation_loss') is not None:
     return f'validation loss {summary["validation_loss"]:.3f} nats per token'
+  if 'iterations' not in summary:  # of a stage that makes records
+    told = [f'{n:,} {name}'.replace('_', ' ') for name, n in summary.items()]
+    return ', '.join(told)
   return ''
 
 

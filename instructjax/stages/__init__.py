@@ -1,9 +1,11 @@
 """Which stage needs which; runs what is missing, one after another.
 
 A stage names what it starts from in `config.init_from`. A name without a
-finished folder is run first, with its config from `config.stages`; so one
-command goes from text to PPO-ptx, and the same command resumes it. Whatever is
-wrong with a config or a record file is found before the first stage trains.
+finished folder is run first, with its config from `config.stages`, and so are
+the stages in `config.needs`; so one command goes from text to PPO-ptx, and the
+same command resumes it. Those of `config.also` follow, and the evaluation of a
+microworld's models. Whatever is wrong with a config or a record file is found
+before the first stage trains.
 """
 
 from __future__ import annotations
@@ -24,10 +26,15 @@ from instructjax import host_memory
 from instructjax.data import feeds as feeds_lib
 from instructjax.evaluation import report
 from instructjax.stages import check
+from instructjax.stages import collect
+from instructjax.stages import measure
+from instructjax.stages import microworld
 from instructjax.stages import train
 from instructjax.stages import workdir
 
 log = logging.getLogger('instructjax')
+# Task -> the stage that makes records instead of a model.
+_MAKERS = {'microworld': microworld.write, 'collect': collect.collect}
 
 
 def run(
@@ -47,23 +54,45 @@ def run(
     UserError: for whatever the user can mend.
   """
   missing = plan(config, root, overridden)
-  feeds = feeds_lib.Feeds(config.data.to_dict(), seed=config.seed)
+  measure.check(config.to_dict())
+  feeds = find_records(config, root, missing)
   workdir.open_folder(root)
   _cache_compilations()
   if jax.default_backend() == 'cpu':
     host_memory.keep_freed_memory()
   check.stages(root, missing, feeds)
   with StopSignal() as stop:
-    for plain in missing:
-      train.train(root, workdir.settle(root, plain), feeds, stop)
+    for i, plain in enumerate(missing):
+      settled = workdir.settle(root, plain)
+      if plain['task'] in _MAKERS:
+        _MAKERS[plain['task']](root, settled, stop)
+        feeds = find_records(config, root, missing[i + 1 :])
+      else:
+        train.train(root, settled, feeds, stop)
       if stop.signal:
-        log.info('saved and stopped; the same command goes on from here.')
-        return 128 + stop.signal
-  if not missing:
+        break
+    asked = measure.models(root, config.to_dict(), feeds, stop)
+  if stop.signal:
+    log.info('saved and stopped; the same command goes on from here.')
+    return 128 + stop.signal
+  if not missing and not asked:
     log.info('%s is finished: nothing to do.', config.stage)
   report.write(root)
   log.info('report: %s', root / 'report.md')
   return 0
+
+
+def find_records(
+  config: Any, root: pathlib.Path, missing: Collection[dict[str, Any]]
+) -> feeds_lib.Feeds:
+  """Returns the run's records as they are while these stages are missing.
+
+  They are read anew when a stage has written some, so that a run in one go
+  and one that is resumed see the same.
+  """
+  pending = microworld.pending(missing)
+  data = microworld.specs(root, config.data.to_dict(), pending)
+  return feeds_lib.Feeds(data, seed=config.seed, pending=pending)
 
 
 def plan(
@@ -81,11 +110,11 @@ def plan(
     if stage in above:
       circle = ' -> '.join((*above, stage))
       raise errors.UserError(f'config.init_from goes in a circle: {circle}.')
-    done = workdir.finished(root, stage)
-    if done and above and stage not in config.stages:
+    done, part = workdir.finished(root, stage), stage != config.stage
+    if done and part and stage not in config.stages:
       return  # of a config of its own
     plain = config_lib.resolve_stage(config, stage)
-    if done and above:
+    if done and part:
       workdir.accept(root, plain, overridden)
       return
     workdir.settle(root, plain)
@@ -95,7 +124,8 @@ def plan(
       visit(other, (*above, stage))
     found[stage] = plain
 
-  visit(config.stage, ())
+  for stage in (config.stage, *workdir.names(config.also)):
+    visit(stage, ())
   return list(found.values())
 
 

@@ -61,7 +61,10 @@ def pretraining(config: Plain, feeds, tokenizer) -> Data:
 def demonstrations(config: Plain, feeds, tokenizer) -> Data:
   """Prompts with responses; where asked, mixed with packed text."""
   lengths = config['max_prompt_length'], config['max_response_length']
-  train, valid = feeds.demonstrations(tokenizer, *lengths, config['loss_on'])
+  kind = config['train_on']
+  train, valid = feeds.demonstrations(
+    tokenizer, *lengths, config['loss_on'], kind
+  )
   size, seed = config['batch_size'], config['seed']
   if config['pretraining_fraction']:
     text = feeds.pretraining(tokenizer, sum(lengths))[0]
@@ -69,7 +72,7 @@ def demonstrations(config: Plain, feeds, tokenizer) -> Data:
     source = loader.Mixture(train, text, fraction, size, seed=seed)
   else:
     source = loader.Loader(train, size, seed=seed)
-  found = {'demonstrations': valid}
+  found = {kind: valid}
   if feeds.spec('prompts') is not None and config['num_samples']:
     found['prompts'] = feeds.prompts(tokenizer, lengths[0])[1]
   return Data(
@@ -84,7 +87,7 @@ def comparisons(config: Plain, feeds, tokenizer) -> Data:
   """Ranked responses, and the demonstrations that fix the reward's zero."""
   lengths = config['max_prompt_length'], config['max_response_length']
   train, valid, labelers = feeds.comparisons(
-    tokenizer, *lengths, config['max_responses']
+    tokenizer, *lengths, config['max_responses'], config['shuffle_pairs']
   )
   responses = train['mask'].shape[1]
   size = config['batch_size']
@@ -127,6 +130,7 @@ def prompts(config: Plain, feeds, tokenizer) -> Data:
 DATA = {
   'pretraining': pretraining,
   'demonstrations': demonstrations,
+  'public_tasks': demonstrations,
   'comparisons': comparisons,
   'prompts': prompts,
 }
@@ -139,11 +143,11 @@ def data(config: Plain, feeds, tokenizer) -> Data:
 
 def longest(config: Plain, feeds) -> int:
   """Returns the tokens of a stage's longest sequence."""
-  if config['train_on'] == 'pretraining':
+  if config.get('train_on') == 'pretraining':
     return config['sequence_length']
   response = config.get('hyper', config)['max_response_length']
   both = config['max_prompt_length'] + response
-  if config['train_on'] == 'prompts' and feeds.spec('pretraining') is not None:
+  if config['task'] == 'ppo' and feeds.spec('pretraining') is not None:
     return max(both, config['sequence_length'])
   return both
 
@@ -202,7 +206,7 @@ def steps_per_iteration(config: Plain) -> int:
 
 def check_batch(config: Plain, mesh: jax.sharding.Mesh) -> None:
   """Raises UserError unless the batch splits as the config asks."""
-  parts = config['num_microbatches']
+  parts = config.get('num_microbatches', 1)
   parts *= config.get('hyper', {}).get('num_minibatches', 1)
   sharding.check_batch('batch_size', config['batch_size'], parts, mesh)
   chunk = config.get('hyper', {}).get('rollout_batch_size', 0)

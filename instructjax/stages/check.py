@@ -18,32 +18,37 @@ from instructjax import rewards
 from instructjax import sharding
 from instructjax import tasks
 from instructjax.data import feeds as feeds_lib
+from instructjax.data import records
 from instructjax.models import config as model_config
 from instructjax.stages import build
+from instructjax.stages import microworld
 from instructjax.stages import workdir
 from instructjax.tasks import ppo
 
 Plain = Mapping[str, Any]
 
 TRAIN_ON = {
-  'sft': ('pretraining', 'demonstrations'),
+  'sft': ('pretraining', 'demonstrations', 'public_tasks'),
   'reward_model': ('comparisons',),
   'ppo': ('prompts',),
 }
 CHOICES = {
-  'task': tuple(tasks.TASKS),
+  'task': (*tasks.TASKS, *microworld.WRITES),
   'train_on': tuple(build.DATA),
   'loss_on': ('response', 'sequence'),
   'select_by': ('reward_model', 'validation_loss', 'last'),
   'schedule.kind': ('cosine', 'constant'),
   'hyper.missing_eos': ppo.MISSING_EOS,
 }
+# What a stage hands on, if not a policy.
+KIND = {'reward_model': 'reward', 'collect': 'record'}
 LEAST = {
   'seed': 0,
   'num_iterations': 0,
   'num_microbatches': 1,
   'max_prompt_length': 2,
   'max_response_length': 1,
+  'min_responses': 2,
   'max_responses': 2,
   'sequence_length': 2,
   'ptx_ratio': 1,
@@ -76,16 +81,19 @@ def stages(
   made: dict[str, tuple[str, model_config.ModelConfig | None]] = {}
   for config in configs:
     values(config)
-    build.check_batch(config, sharding.make_mesh(**config['mesh']))
+    mesh = sharding.make_mesh(**config['mesh'])
+    if config['task'] == 'microworld':
+      continue
+    build.check_batch(config, mesh)
     config = workdir.settle(root, dict(config))
     models = _models(root, config, made)
     known = {role: model for role, model in models.items() if model}
     build.check_lengths(known, build.longest(config, feeds))
-    kind = 'reward' if config['task'] == 'reward_model' else 'policy'
-    made[config['stage']] = kind, models['policy']
+    made[config['stage']] = KIND.get(config['task'], 'policy'), models['policy']
   for config in configs:
     for kind in _kinds(root, config, feeds):
-      feeds.halves(kind)
+      if kind not in feeds.pending:
+        feeds.halves(kind)
 
 
 def values(config: Plain) -> None:
@@ -104,6 +112,19 @@ def values(config: Plain) -> None:
       raise errors.UserError(
         f'{_name(config, key)}={value} must be at least {least}: raise it.'
       )
+  if config['task'] in TRAIN_ON:
+    _training_values(config)
+  if config['task'] in microworld.WRITES:
+    _making_values(config)
+  if config['wandb_project'] and not importlib.util.find_spec('wandb'):
+    raise errors.UserError(
+      'config.wandb_project needs the wandb package: pip install'
+      " 'instructjax[wandb]', or leave it empty."
+    )
+
+
+def _training_values(config: Plain) -> None:
+  """Raises UserError for what no stage that trains can have."""
   fitting = TRAIN_ON[config['task']]
   if config['train_on'] not in fitting:
     raise errors.UserError(
@@ -116,10 +137,21 @@ def values(config: Plain) -> None:
     )
   if config.get('reward_function'):
     rewards.load_function(config['reward_function'])
-  if config['wandb_project'] and not importlib.util.find_spec('wandb'):
+
+
+def _making_values(config: Plain) -> None:
+  """Raises UserError for what no stage that makes records can have."""
+  for key, value in config.get('world', {}).items():
+    if value < 1:
+      raise errors.UserError(
+        f'{_name(config, f"world.{key}")}={value} must be at least 1: raise it.'
+      )
+  least = config.get('min_responses', 0)
+  most = config.get('max_responses', 0)
+  if not least <= most <= records.MAX_RESPONSES:
     raise errors.UserError(
-      'config.wandb_project needs the wandb package: pip install'
-      " 'instructjax[wandb]', or leave it empty."
+      f'{_name(config, "min_responses")}={least} and max_responses={most} must'
+      f' be in this order and at most {records.MAX_RESPONSES}: change them.'
     )
 
 
@@ -162,12 +194,15 @@ def _models(root, config, made) -> dict[str, model_config.ModelConfig | None]:
 
 def _kinds(root: pathlib.Path, config: Plain, feeds) -> list[str]:
   """The kinds of record that a stage is going to read."""
+  if config['task'] in microworld.WRITES:
+    return []
   kinds, optional = [config['train_on']], []
   if config.get('pretraining_fraction') or config.get('hyper', {}).get(
     'ptx_coef'
   ):
     kinds.append('pretraining')
-  if config['train_on'] == 'demonstrations' and config['num_samples']:
+  answered = config['train_on'] in ('demonstrations', 'public_tasks')
+  if answered and config['num_samples']:
     optional.append('prompts')
   if config['train_on'] == 'comparisons':
     optional.append('demonstrations')

@@ -1,6 +1,8 @@
 """A run's folder: what is there, what may go on, and loading models from it.
 
 DIR/tokenizer.model
+DIR/microworld/*.jsonl       records of a run that brings none
+DIR/evaluation/              what its models answered (stages/measure.py)
 DIR/<stage>/config.json      resolved; a started stage keeps its config
            /data.json        what was read, dropped and truncated
            /metrics.jsonl, samples.jsonl, tensorboard/
@@ -75,7 +77,12 @@ def needed(root: pathlib.Path, config: Mapping[str, Any]) -> list[str]:
       found.append(there[0])
     elif options and not is_path(options[-1]):
       found.append(options[-1])
-  return found
+  return found + names(config['needs'])
+
+
+def names(text: str) -> list[str]:
+  """Returns the stages of a comma-separated list."""
+  return [name.strip() for name in text.split(',') if name.strip()]
 
 
 def stage_config(root: pathlib.Path, stage: str) -> Plain | None:

@@ -19,14 +19,27 @@ import pytest
 from instructjax import config as config_lib
 from instructjax import sharding
 from instructjax import trainer
+from instructjax.microworld import evaluation
 from instructjax.models import config as model_config
 from instructjax.models import transformer
 from instructjax.stages import build
 from instructjax.stages import check
+from instructjax.stages import measure
 from instructjax.stages import workdir
 from tests import runs
 
-NAMES = ('pretrain', 'sft', 'rl_init', 'reward_model', 'ppo', 'ppo_ptx')
+NAMES = (
+  'pretrain',
+  'sft',
+  'rl_init',
+  'reward_model',
+  'reward_model_pairs',
+  'ppo',
+  'ppo_ptx',
+  'base_finetuned',
+  'base_large',
+)
+MAKERS = ('microworld', 'collect')  # of records: stages that train nothing
 MESH = types.SimpleNamespace(shape={'data': 1, 'fsdp': 1, 'tensor': 1})
 SPECIAL = types.SimpleNamespace(eos_id=2, pad_id=0)
 GIVEN = types.SimpleNamespace(spec=lambda kind: f'{kind}.jsonl')
@@ -38,7 +51,7 @@ def _load(name, size):
 
 def _stages(config):
   """{stage: its config} of a run, those it may need included."""
-  names = [*config.to_dict().get('stages', ()), config.stage]
+  names = [*config.to_dict()['stages'], config.stage]
   return {name: config_lib.resolve_stage(config, name) for name in names}
 
 
@@ -53,7 +66,15 @@ def _model(stages, name, role='policy'):
 
 def test_all_configs_are_tested():
   shipped = {path.stem for path in (runs.ROOT / 'configs').glob('*.py')}
-  assert shipped == set(NAMES)
+  assert shipped == {*NAMES, *MAKERS}
+
+
+def _own_size(name, size):
+  """The size of the model that a config trains."""
+  if name == 'base_large':
+    return '175B'
+  small = size in ('tiny', 'gpt2', '350M', '760M')
+  return '6B' if name.startswith('reward_model') and not small else size
 
 
 @pytest.mark.parametrize('size', config_lib.SIZES)
@@ -75,8 +96,7 @@ def test_a_config_holds_together(name, size):
     assert all(float(rate(50)) > 0 for rate in rates.values())
   if size != 'tiny':
     assert stages[name]['tokenizer']['vocab_size'] == 50257
-    kind = 'reward' if name == 'reward_model' else 'policy'
-    wanted = '6B' if kind == 'reward' and size in ('1.3B', '175B') else size
+    wanted = _own_size(name, size)
     if wanted in ('6B', '1.3B', '175B'):
       found = _model(stages, name)
       preset = model_config.PRESETS[wanted]
@@ -105,6 +125,79 @@ def test_ppo_is_ppo_ptx_without_its_mix():
   assert (ppo['hyper']['ptx_coef'], ptx['hyper']['ptx_coef']) == (0.0, 27.8)
   ppo['hyper']['ptx_coef'], ppo['stage'] = 27.8, 'ppo_ptx'
   assert ppo == ptx
+
+
+# The microworld.
+
+
+@pytest.mark.parametrize('name', (*NAMES, *MAKERS))
+def test_a_config_of_the_microworld_holds_together(name):
+  config = _load(name, 'tiny')
+  assert config.data.folder == 'microworld'
+  stages = _stages(config)
+  assert 'microworld' in stages
+  for plain in stages.values():
+    assert json.loads(json.dumps(plain)) == plain
+    check.values(plain)
+    needs = workdir.names(plain['needs'])
+    starts = '|'.join(plain['init_from'].values()).split('|')
+    assert {*needs, *filter(None, starts)} <= stages.keys()
+    if plain['stage'] != 'microworld':
+      assert needs
+      model = _model(stages, plain['stage'])
+      assert build.longest(plain, GIVEN) <= model.max_length == 128
+  if 'reward_model' in name or 'ppo' in name:
+    assert stages['collect']['max_responses'] == 9
+  measure.check(config.to_dict())
+
+
+def test_the_default_run_compares_what_the_paper_does():
+  config = _load('ppo_ptx', 'tiny')
+  asked = set(config.evaluate.models)
+  assert asked == {*evaluation.NAMES, 'reward_model', 'reward_model_pairs'}
+  also = workdir.names(config.also)
+  assert also == ['ppo', 'base_finetuned']
+  for told in config.evaluate.models.values():
+    folder, model = told.model.split('/')
+    assert (runs.ROOT / 'configs' / f'{folder}.py').exists()
+    assert model == 'model'
+  # Plain PPO, by itself or as a part of the run, is the same stage.
+  ppo = config_lib.resolve_stage(_load('ppo', 'tiny'), 'ppo')
+  assert ppo == config_lib.resolve_stage(config, 'ppo')
+  ptx = config_lib.resolve_stage(config, 'ppo_ptx')
+  ptx['hyper']['ptx_coef'], ptx['stage'] = 0.0, 'ppo'
+  assert ppo == ptx
+  for name in ('pretrain', 'sft', 'rl_init', 'reward_model', 'base_finetuned'):
+    own = config_lib.resolve_stage(_load(name, 'tiny'), name)
+    assert config_lib.resolve_stage(config, name) == own
+
+
+def test_the_large_base_model_is_ten_times_the_small_one():
+  sizes = {}
+  for name in ('pretrain', 'base_large'):
+    model = _model(_stages(_load(name, 'tiny')), name)
+    sizes[name] = transformer.num_parameters(model)
+  assert 11 <= sizes['base_large'] / sizes['pretrain'] < 12
+
+
+def test_user_data_at_tiny_has_lengths_of_its_own():
+  for name in ('sft', 'reward_model'):
+    config = _load(name, 'tiny,data=DIR')
+    assert (config.max_prompt_length, config.max_response_length) == (96, 64)
+    assert config.needs == '' and 'microworld' not in config.stages
+  config = _load('ppo_ptx', 'tiny,data=DIR')
+  assert config.hyper.max_response_length == 48
+  assert config.also == '' and config.evaluate.models.to_dict() == {}
+  config = _load('pretrain', 'tiny,data=DIR')
+  assert (config.sequence_length, config.tokenizer.vocab_size) == (256, 1024)
+
+
+def test_a_larger_model_can_live_in_the_microworld():
+  stages = _stages(_load('ppo_ptx', 'gpt2,data=microworld'))
+  assert _model(stages, 'ppo_ptx').d_model == 768
+  assert stages['sft']['max_prompt_length'] == 64
+  small = _stages(_load('ppo_ptx', 'tiny'))['pretrain']['tokenizer']
+  assert stages['pretrain']['tokenizer'] == small
 
 
 def test_the_papers_numbers():
@@ -157,11 +250,11 @@ def _batch(plain):
   rows = plain['batch_size']
   if plain['train_on'] == 'pretraining':
     return _tokens(rows, plain['sequence_length'])
-  if plain['train_on'] == 'demonstrations':
+  if plain['train_on'] in ('demonstrations', 'public_tasks'):
     lengths = plain['max_prompt_length'] + plain['max_response_length']
     return _tokens(rows, lengths)
   if plain['train_on'] == 'comparisons':
-    K = plain['max_responses']
+    K = 2 if plain['shuffle_pairs'] else plain['max_responses']
     ranks = {'ranks': _shape(jnp.int32, rows, K), 'mask': _shape(bool, rows, K)}
     return _answers(plain, rows, K) | ranks
   rows //= plain['hyper']['num_minibatches']
@@ -229,7 +322,7 @@ def test_the_train_step_at_its_real_size(name, size):
     assert value.shape == () and value.dtype == jnp.float32
   for leaf in jax.tree.leaves((after.params, after.ema)):
     assert leaf.dtype == jnp.float32
-  own = '6B' if name == 'reward_model' else size
+  own = _own_size(name, size)
   (network, *_) = after.params
   count = sum(x.size for x in jax.tree.leaves(after.params[network])) / 1e6
   assert count == pytest.approx(_millions(own), rel=1e-4)

@@ -11,6 +11,7 @@ from instructjax.data import tokenizer as tokenizer_lib
 from tests import runs
 
 KINDS = ('pretraining', 'demonstrations', 'comparisons', 'prompts')
+ALL_KINDS = (*KINDS, 'public_tasks')
 
 
 @pytest.fixture(scope='module')
@@ -18,10 +19,10 @@ def folder(tmp_path_factory):
   return runs.write_records(tmp_path_factory.mktemp('records'))
 
 
-def _feeds(folder='', *, seed=0, fraction=0.1, **specs):
-  data = dict.fromkeys(KINDS, '') | {k: str(v) for k, v in specs.items()}
+def _feeds(folder='', *, seed=0, fraction=0.1, pending=(), **specs):
+  data = dict.fromkeys(ALL_KINDS, '') | {k: str(v) for k, v in specs.items()}
   data |= {'folder': str(folder), 'validation_fraction': fraction}
-  return feeds_lib.Feeds(data, seed=seed)
+  return feeds_lib.Feeds(data, seed=seed, pending=pending)
 
 
 @pytest.fixture(scope='module')
@@ -134,3 +135,57 @@ def test_no_kind_trains_on_a_prompt_another_validates_on(tmp_path):
     assert held.isdisjoint(prompt_of(r) for r in train)
   trained = {prompt_of(r) for train, _ in sides.values() for r in train}
   assert trained == set(texts) - held
+
+
+def test_what_is_not_written_yet_holds_nothing_out(tmp_path):
+  shown = [
+    {'prompt': f'{i}?', 'response': 'x', 'labeler_id': f'd{i % 9}'}
+    for i in range(60)
+  ]
+  ranked = [
+    {'prompt': f'{i}?', 'responses': ['a', 'b'], 'ranks': [1, 2]}
+    for i in range(60)
+  ]
+  runs.write_jsonl(tmp_path / 'demonstrations.jsonl', shown)
+  before = _feeds(tmp_path).records('demonstrations')[0]
+  runs.write_jsonl(tmp_path / 'comparisons.jsonl', ranked)
+  pending = _feeds(tmp_path, pending=['comparisons'])
+  assert pending.records('demonstrations')[0] == before
+  after = _feeds(tmp_path).records('demonstrations')[0]
+  assert len(after) < len(before)
+
+
+def test_public_tasks_are_demonstrations_of_another_kind(
+  folder, tokenizer, tmp_path
+):
+  rows = [{'prompt': f'Add {i}.', 'response': f'{i}'} for i in range(30)]
+  (tmp_path / 'data').mkdir()
+  runs.write_jsonl(tmp_path / 'data' / 'public_tasks.jsonl', rows)
+  feeds = _feeds(tmp_path / 'data')
+  assert feeds.spec('public_tasks') and feeds.spec('demonstrations') is None
+  train, valid = feeds.demonstrations(tokenizer, 32, 16, kind='public_tasks')
+  assert len(train['tokens']) + len(valid['tokens']) == 30
+  assert set(feeds.counts) == {
+    'public_tasks',
+    'public_tasks/train',
+    'public_tasks/valid',
+  }
+  runs.write_jsonl(tmp_path / 'data' / 'public_tasks.jsonl', [{'prompt': 'a'}])
+  with pytest.raises(errors.UserError, match='needed a row of demonstrations'):
+    _feeds(tmp_path / 'data').records('public_tasks')
+
+
+def test_shuffled_pairs_hold_the_same_rankings(folder, tokenizer):
+  whole, valid, labelers = _feeds(folder).comparisons(tokenizer, 32, 16, 3)
+  pairs, same, names = _feeds(folder).comparisons(
+    tokenizer, 32, 16, 3, shuffle_pairs=True
+  )
+  assert pairs['responses'].shape[1:] == (2, 16)
+  assert pairs['mask'].all() and (pairs['ranks'] == [1, 2]).all()
+  ranks = np.where(whole['mask'], whole['ranks'], 99)
+  better = (ranks[:, :, None] < ranks[:, None, :]) & whole['mask'][:, None, :]
+  assert len(pairs['prompts']) == better.sum()
+  first = {tuple(row) for row in pairs['responses'][:, 0]}
+  assert first == {tuple(x) for x in whole['responses'][whole['ranks'] == 1]}
+  assert names == labelers
+  assert all((valid[name] == same[name]).all() for name in valid)

@@ -320,3 +320,12 @@ def test_any_row_is_read_or_refused_in_one_line(kind, row):
       assert '\n' not in str(error)
     else:
       assert records.prompt_of(record).strip() or kind == 'pretraining'
+
+
+def test_pairs_of_a_ranking():
+  row = records.Comparison('p', ('a', 'b', 'c'), (2, 1, 2), 'who', (5, 6, 5))
+  found = records.pairs([row, records.Comparison('q', ('d', 'e'), (1, 1))])
+  assert [pair.responses for pair in found] == [('b', 'a'), ('b', 'c')]
+  for pair in found:
+    assert (pair.prompt, pair.ranks, pair.labeler_id) == ('p', (1, 2), 'who')
+    assert pair.ratings is None

@@ -8,6 +8,7 @@ import pathlib
 import pytest
 
 from instructjax import cli
+from instructjax import errors
 from instructjax import main
 from instructjax import stages
 from instructjax.data import feeds
@@ -150,6 +151,47 @@ def test_paths_that_are_not_there(data, tmp_path, refused):
 def test_values_that_cannot_be(data, tmp_path, refused, override, said):
   args = runs.arguments('ppo_ptx', data, tmp_path / 'run', **override)
   assert said in refused(args)
+
+
+@pytest.mark.parametrize(
+  'override, said',
+  [
+    ({'stages.microworld.world.num_users': 0}, 'num_users=0 must be at least'),
+    ({'stages.collect.min_responses': 1}, 'min_responses=1 must be at least 2'),
+    (
+      {'stages.collect.max_responses': 3},
+      '=4 and max_responses=3',
+    ),
+    ({'stages.collect.max_responses': 10}, 'at most 9'),
+    ({'stages.collect.max_response_length': 99}, 'sequences of up to 163'),
+    ({'stages.reward_model.init_from.policy': 'collect'}, 'a record model'),
+    ({'evaluate.models.sft.manner': 'plian'}, "Did you mean 'plain'?"),
+    ({'also': 'ppo_pxt'}, "names 'ppo_pxt', which is no stage"),
+    ({'batch_size': 7}, 'batch_size=7 must divide by'),
+  ],
+)
+def test_values_that_cannot_be_in_the_microworld(
+  tmp_path, refused, override, said
+):
+  args = ['--config=configs/ppo_ptx.py', f'--workdir={tmp_path / "run"}']
+  args += [f'--config.{key}={value}' for key, value in override.items()]
+  assert said in refused(args)
+
+
+def test_the_microworld_asks_for_no_file(tmp_path):
+  """Its records are checked as far as they are there."""
+  args = ['--config=configs/ppo_ptx.py', f'--workdir={tmp_path}']
+  config, workdir, _ = main.parse(args)
+  missing = stages.plan(config, workdir)
+  found = stages.find_records(config, workdir, missing)
+  check.stages(workdir, missing, found)
+  (tmp_path / 'microworld').mkdir()
+  for name in ('pretraining', 'demonstrations', 'prompts', 'public_tasks'):
+    (tmp_path / 'microworld' / f'{name}.jsonl').write_text('{')
+  check.stages(workdir, missing, stages.find_records(config, workdir, missing))
+  rest = [plain for plain in missing if plain['stage'] != 'microworld']
+  with pytest.raises(errors.UserError, match='microworld/pretraining.jsonl:1'):
+    check.stages(workdir, rest, stages.find_records(config, workdir, rest))
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,11 @@ def plan(tmp_path, monkeypatch):
   """plan(config, **overrides): names of the stages that would run."""
   monkeypatch.chdir(runs.ROOT)
 
-  def plan(name, **overrides):
+  def plan(name, data='DIR', **overrides):
     keys = {k.replace('__', '.'): v for k, v in overrides.items()}
     config, _, overridden = main.parse(
       [
-        f'--config=configs/{name}.py:tiny,data=DIR',
+        f'--config=configs/{name}.py:tiny,data={data}',
         f'--workdir={tmp_path}',
         *(f'--config.{key}={value}' for key, value in keys.items()),
       ]
@@ -38,9 +38,9 @@ def plan(tmp_path, monkeypatch):
   return plan
 
 
-def _begin(root, name, of='ppo_ptx', done=True, **overrides):
+def _begin(root, name, of='ppo_ptx', done=True, data='DIR', **overrides):
   """Writes what a stage leaves, as far as planning looks at it."""
-  args = [f'--config=configs/{of}.py:tiny,data=DIR', f'--workdir={root}']
+  args = [f'--config=configs/{of}.py:tiny,data={data}', f'--workdir={root}']
   args += [f'--config.{k.replace("__", ".")}={v}' for k, v in overrides.items()]
   config, _, _ = main.parse(args)
   plain = config_lib.resolve_stage(config, name)
@@ -58,6 +58,56 @@ def test_all_that_is_missing_runs_in_order(plan, tmp_path):
   for i, name in enumerate(runs.STAGES):
     _begin(tmp_path, name)
     assert plan('ppo_ptx') == list(runs.STAGES[i + 1 :])
+
+
+WORLD = {'data': 'microworld'}
+WHOLE = [
+  *('microworld', 'pretrain', 'sft', 'collect', 'reward_model', 'ppo_ptx'),
+  *('ppo', 'base_finetuned'),
+]
+
+
+def test_in_the_microworld_a_run_makes_its_own_records(plan, tmp_path):
+  assert plan('ppo_ptx', **WORLD) == WHOLE
+  assert plan('ppo_ptx', also='', **WORLD) == WHOLE[:6]
+  assert plan('ppo', **WORLD) == [*WHOLE[:5], 'ppo']
+  assert plan('reward_model', **WORLD) == WHOLE[:5]
+  assert plan('reward_model_pairs', **WORLD) == [
+    *WHOLE[:4],
+    'reward_model_pairs',
+  ]
+  assert plan('collect', **WORLD) == WHOLE[:4]
+  assert plan('sft', **WORLD) == WHOLE[:3]
+  assert plan('rl_init', **WORLD) == [*WHOLE[:2], 'rl_init']
+  assert plan('base_finetuned', **WORLD) == [*WHOLE[:2], 'base_finetuned']
+  assert plan('base_large', **WORLD) == ['microworld', 'base_large']
+  assert plan('microworld', **WORLD) == ['microworld']
+  for i, name in enumerate(WHOLE):
+    _begin(tmp_path, name, data='microworld')
+    assert plan('ppo_ptx', **WORLD) == WHOLE[i + 1 :]
+  # A stage of the run can be asked for by its own command.
+  for name in WHOLE:
+    assert plan(name, **WORLD) == []
+
+
+def test_also_is_held_to_its_stages(plan, tmp_path):
+  with pytest.raises(errors.UserError, match="Did you mean 'ppo'"):
+    plan('ppo_ptx', also='ppi', **WORLD)
+  _begin(tmp_path, 'ppo', data='microworld')
+  assert 'ppo' not in plan('ppo_ptx', **WORLD)
+  with pytest.raises(errors.UserError, match='hyper.kl_coef: 0.02 -> 1.0'):
+    plan('ppo_ptx', stages__ppo__hyper__kl_coef=1.0, **WORLD)
+
+
+def test_what_stands_in_needs_comes_first(plan):
+  more = {'needs': 'reward_model, rl_init', 'reward_function': 'module:name'}
+  assert plan('ppo', **more) == [
+    'pretrain',
+    'sft',
+    'reward_model',
+    'rl_init',
+    'ppo',
+  ]
 
 
 def test_a_started_stage_is_not_a_finished_one(plan, tmp_path):

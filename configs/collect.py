@@ -1,0 +1,38 @@
+"""Responses of the SFT policy, ranked by the microworld's labelers.
+
+  python -m instructjax.main --config=configs/collect.py --workdir=RUN
+
+Samples K = 4 to 9 responses to each prompt of RUN/microworld/to_rank.jsonl and
+has one labeler rank them with ties (paper, section 3.4): the reward model's
+comparisons.jsonl. Responses to the test users' prompts are ranked as well, by
+labelers who train and by labelers who never do: labelers_test.jsonl and
+labelers_heldout.jsonl. Half a minute on two CPU cores.
+"""
+
+import ml_collections
+
+from instructjax import config as config_lib
+
+
+def get_config(arg='tiny'):
+  size, words = config_lib.parse_arg(arg)
+  return ml_collections.ConfigDict(
+    {
+      'stage': 'collect',
+      'task': 'collect',
+      'init_from': {'policy': 'sft'},
+      'needs': 'microworld',
+      'min_responses': 4,
+      'max_responses': 9,
+      'max_prompt_length': 64,
+      'max_response_length': 24,
+      'temperature': 1.0,
+      'batch_size': 128,  # responses sampled at a time
+      'stages': config_lib.stage_configs(
+        __file__,
+        {'microworld': size, 'pretrain': size, 'sft': size},
+        words,
+      ),
+      **config_lib.common(size, words),
+    }
+  )
