@@ -16,11 +16,10 @@ from instructjax import config as config_lib
 
 
 def get_config(arg='tiny'):
-  _, words = config_lib.parse_arg(arg)
   config = config_lib.sibling(__file__, 'sft', arg)
   config.stage = 'base_finetuned'
   config.train_on = 'public_tasks'
-  config.num_epochs = 3.0 if words['data'] == config_lib.MICROWORLD else 1.0
+  config.num_epochs = 1.0
   config.select_by = 'last'
   config.save_epochs = False
   return config

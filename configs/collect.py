@@ -2,11 +2,12 @@
 
   python -m instructjax.main --config=configs/collect.py --workdir=RUN
 
-Samples K = 4 to 9 responses to each prompt of RUN/microworld/to_rank.jsonl and
-has one labeler rank them with ties (paper, section 3.4): the reward model's
-comparisons.jsonl. Responses to the test users' prompts are ranked as well, by
-labelers who train and by labelers who never do: labelers_test.jsonl and
-labelers_heldout.jsonl. Half a minute on two CPU cores.
+Samples K = 4 to 9 responses to each prompt that RUN/microworld/to_rank.jsonl
+lists and has one labeler rate them and rank them with ties (paper, section
+3.4): the reward model's comparisons.jsonl. The prompts are drawn again from
+world.json, as labelers judge by more than a text. Responses to the test users'
+prompts are ranked as well, by labelers who train and by labelers who never do:
+labelers_test.jsonl and labelers_heldout.jsonl. Half a minute on two CPU cores.
 """
 
 import ml_collections
@@ -24,7 +25,7 @@ def get_config(arg='tiny'):
       'needs': 'microworld',
       'min_responses': 4,
       'max_responses': 9,
-      'max_prompt_length': 64,
+      'max_prompt_length': 48,
       'max_response_length': 24,
       'temperature': 1.0,
       'batch_size': 128,  # responses sampled at a time

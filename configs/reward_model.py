@@ -35,7 +35,7 @@ def get_config(arg='tiny'):
       'train_on': 'comparisons',
       'init_from': {'policy': f'sft{suffix}'},
       'needs': 'collect' if micro else '',
-      'max_prompt_length': 64 if micro else 96 if tiny else half,
+      'max_prompt_length': 48 if micro else 96 if tiny else half,
       'max_response_length': 24 if micro else 64 if tiny else half,
       'max_responses': 9,  # K_max: rows are padded to it
       # Every pair a row of its own (configs/reward_model_pairs.py).
@@ -46,7 +46,7 @@ def get_config(arg='tiny'):
       if tiny
       else 64,  # prompts, each with all its pairs
       'num_microbatches': 1,
-      'num_epochs': 1.0,
+      'num_epochs': 3.0 if micro else 1.0,
       'num_iterations': 0,  # 0: as many as num_epochs makes
       'learning_rate': {
         'reward_model': 5e-4

@@ -5,7 +5,7 @@
 
 Reads `demonstrations` (prompt, response). Starts from RUN/pretrain, which is
 run first if it is not there, or from any model folder
-(--config.init_from.policy=FOLDER). Trains 16 epochs (4 in the microworld),
+(--config.init_from.policy=FOLDER). Trains 16 epochs (3 in the microworld),
 keeps each epoch's model in RUN/sft/epochs and the best as RUN/sft/model.
 Validation loss overfits after an epoch or so, as in the paper; more epochs
 still raise the reward model's score, by which later stages choose once there is
@@ -43,14 +43,14 @@ def get_config(arg='tiny'):
       'needs': 'microworld' if micro else '',
       # Of GPT-3's context of 2k: prompts over 1k tokens are dropped, responses
       # cut at 1k.
-      'max_prompt_length': 64 if micro else 96 if tiny else half,
+      'max_prompt_length': 48 if micro else 96 if tiny else half,
       'max_response_length': 24 if micro else 64 if tiny else half,
       'loss_on': 'response',  # or 'sequence': the prompt's tokens as well
       # Share of pretraining text among the rows (rl_init.py uses it).
       'pretraining_fraction': 0.0,
       'batch_size': batch_size,
       'num_microbatches': 1,
-      'num_epochs': 4.0 if micro else 16.0,
+      'num_epochs': 3.0 if micro else 16.0,
       'num_iterations': 0,  # 0: as many as num_epochs makes
       'learning_rate': {'policy': learning_rate},
       'schedule': {

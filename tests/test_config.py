@@ -89,11 +89,11 @@ def test_without_data_tiny_lives_in_the_microworld():
 @pytest.mark.parametrize(
   'arg, overridden, folder, length',
   [
-    ('', [], 'microworld', 64),
-    ('', ['seed', 'data.validation_fraction'], 'microworld', 64),
+    ('', [], 'microworld', 48),
+    ('', ['seed', 'data.validation_fraction'], 'microworld', 48),
     ('', ['data.prompts'], '', 96),
     (':tiny', ['data.folder'], '', 96),
-    (':data=microworld', ['data.prompts'], 'microworld', 64),
+    (':data=microworld', ['data.prompts'], 'microworld', 48),
     (':tiny,data=DIR', ['data.prompts'], 'DIR', 96),
     (':gpt2', ['data.prompts'], '', 512),
   ],

@@ -159,6 +159,15 @@ def test_units_that_stay_free_of_other_libraries(unit, allowed):
       assert not surplus, f'{module} imports {surplus}'
 
 
+def test_the_microworld_reaches_no_jax():
+  reached = {module for module in MODULES if _unit(module) == 'microworld'}
+  while more := {t for m in reached for t in _internal(m)} - reached:
+    reached |= more
+  for module in reached:
+    found = _external(module) & {'jax', 'jaxlib', 'flax', 'optax', 'orbax'}
+    assert not found, f'{module} imports {found}'
+
+
 def test_models_know_no_optimiser_or_loss_library():
   for module in MODULES:
     if _unit(module) == 'models':

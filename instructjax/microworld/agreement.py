@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 import dataclasses
 import itertools
+import random
+import re
 
 import numpy as np
 
@@ -22,14 +24,17 @@ from instructjax.microworld import world as world_lib
 TARGET, TARGET_HELD_OUT = 0.726, 0.773
 NUM_PROMPTS, NUM_RESPONSES = 200, 6
 
-# What the pool's responses are, roughly as a small model's are after SFT.
+# What the pool's responses are: as good and as bad as those of a model of a
+# million parameters after SFT, which labelers get to rank.
 MIXTURE = {
-  'right': 0.50,
-  'flawed': 0.36,  # by one of flaws.FLAWS
-  'cut': 0.04,  # a right answer's first words
+  'right': 0.10,
+  'swapped': 0.70,  # a right answer in which some words became others
+  'flawed': 0.08,  # by one of flaws.FLAWS
+  'cut': 0.02,  # a right answer's first words
   'off_task': 0.08,  # a right answer to another prompt
   'instruction': 0.02,  # another prompt, as a base model would go on
 }
+SHARE_SWAPPED = 0.7  # of the words of the world's slots
 
 
 def measure(
@@ -109,6 +114,8 @@ def reference_pool(world: world_lib.World) -> list[list[truth.Parts]]:
       text = right.get(kind) or truth.ideal(world, draw, prompt)
       if kind == 'flawed':
         _, text = flaws.flawed(world, draw, prompt, text) or ('', text)
+      if kind == 'swapped':
+        text = _swapped(draw, text)
       if kind == 'cut':
         words = text.split()
         text = ' '.join(words[: draw.randrange(len(words))])
@@ -116,6 +123,19 @@ def reference_pool(world: world_lib.World) -> list[list[truth.Parts]]:
       judged[text, ended] = truth.judge(world, prompt, text, ended)
     pool.append(list(judged.values()))
   return pool
+
+
+def _swapped(draw: random.Random, text: str) -> str:
+  """Replaces words by others of their slot, as a model that mixes them up."""
+
+  def word(match: re.Match[str]) -> str:
+    found = match.group()
+    slots = [words for words in world_lib.SLOTS.values() if found in words]
+    if not slots or draw.random() >= SHARE_SWAPPED:
+      return found
+    return draw.choice(slots[0])
+
+  return re.sub('[a-z]+', word, text)
 
 
 def calibrate(

@@ -17,7 +17,7 @@ reasons, taste and attention; how much is calibrated, by agreement.calibrate,
 to how often the paper's labelers agreed.
 
 Source: Ouyang et al. 2022, sections 3.4 and 3.5 and appendix B: ranks with
-ties of K responses, Likert 1-7, metadata flags, training and held-out labelers.
+ties of K responses, Likert 1-7, training and held-out labelers.
 """
 
 from __future__ import annotations
@@ -45,11 +45,10 @@ QUALITIES = (
 # being wrong; and of one that was cut.
 _OFF_TASK, _CUT = 1.5, 0.25
 # Judgments as close as this, in units of value, are a tie.
-TIE = 0.1
+TIE = 0.25
 # Likert points of a response that is worth nothing, and what the best adds.
 _WORST, _RANGE = 1.2, 4.3
 SHARE_FLAWED = 0.12  # of demonstrations
-SHARE_MISTAKEN = 0.02  # of metadata flags
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,18 +90,6 @@ class Labeler:
   def likert(self, draw: random.Random, parts: truth.Parts) -> int:
     """Returns the overall quality, 1 to 7."""
     return self._rate(self._judge(draw, parts))
-
-  def flags(
-    self,
-    draw: random.Random,
-    prompt: prompts_lib.Prompt,
-    parts: truth.Parts,
-  ) -> dict[str, bool | None]:
-    """Returns the metadata of `truth.flags`, each mistaken once in a while."""
-    return {
-      name: None if flag is None else flag != (draw.random() < SHARE_MISTAKEN)
-      for name, flag in truth.flags(prompt, parts).items()
-    }
 
   def demonstrate(
     self,
@@ -216,7 +203,7 @@ TRAINING = Group(
     'appropriateness': 1.2,
     'brevity': 1.2,
   },
-  0.38,
+  0.345,
 )
 # Those who only evaluate mind manners and length more, and help less.
 HELD_OUT = Group(
@@ -228,7 +215,7 @@ HELD_OUT = Group(
     'appropriateness': 2.0,
     'brevity': 1.8,
   },
-  0.3,
+  0.28,
 )
 # Spread of people within a group: of the logarithm of a weight and of the
 # noise, and Likert points.

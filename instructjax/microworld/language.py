@@ -53,6 +53,23 @@ QUESTIONS: Mapping[str, str] = {
   'likes': 'what does {person} like?',
 }
 
+# relation -> what all subjects with a value are called.
+MEMBERS: Mapping[str, str] = {
+  'kind': '{}s',
+  'eats': 'animals that eat {}',
+  'lives_in': 'animals that live in the {}',
+  'can': 'animals that can {}',
+  'animal_colour': '{} animals',
+  'made_of': 'objects made of {}',
+  'used_to': 'objects used to {}',
+  'object_colour': '{} objects',
+  'tastes': '{} foods',
+  'comes_from': 'foods from {}',
+  'works_as': '{}s',
+  'home': 'people from {}',
+  'likes': 'people who like {}',
+}
+
 # What happens: (now, in the past). Fiction, so neither true nor false.
 EVENTS: tuple[tuple[str, str], ...] = (
   ('{person} walks to the {habitat}.', '{person} walked to the {habitat}.'),
@@ -188,6 +205,11 @@ def say(claim: world_lib.Claim, draw: random.Random | None = None) -> str:
 def ask(relation: str, subject: str) -> str:
   """Returns the question after a fact."""
   return _SLOT.sub(subject, QUESTIONS[relation])
+
+
+def members(relation: str, value: str) -> str:
+  """Returns what all subjects with a value are called: 'red objects'."""
+  return MEMBERS[relation].format(value).replace('fishs', 'fish')
 
 
 def indent(text: str) -> str:

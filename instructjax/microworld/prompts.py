@@ -24,8 +24,7 @@ from instructjax.microworld.use_cases import stories
 Constraint = constraints.Constraint
 
 # Words and marks; with a vocabulary of the world's own text a token is a word.
-MAX_LENGTH = 54
-SHARE_CONSTRAINED = 0.23  # before texts that are taken make it 26%
+MAX_LENGTH = 45
 SHARE_NEAR_DUPLICATES = 0.06
 SHARE_PII = 0.012
 NUM_SITUATIONS = 60
@@ -34,6 +33,15 @@ SHARE_OF_LABELERS = {
   'demonstrations': 0.89,
   'ranked': 0.2,
   'reinforcement': 0.0,
+}
+# Where a constraint is tried, so that together 26% have one: the later a set is
+# drawn, the fewer plain short texts are left.
+SHARE_CONSTRAINED = {
+  'web': 0.23,
+  'test': 0.23,
+  'demonstrations': 0.23,
+  'ranked': 0.21,
+  'reinforcement': 0.17,
 }
 # Share of few-shot prompts among tasks that suit, of user-based among all.
 _FEW_SHOT = {'labeler': 0.4, 'customer': 0.15}
@@ -80,14 +88,18 @@ class Prompt:
 
 
 def training(world: world_lib.World) -> dict[str, list[Prompt]]:
-  """Returns {'demonstrations', 'ranked', 'reinforcement'}: disjoint prompts."""
+  """Returns {'demonstrations', 'ranked', 'reinforcement'}: disjoint prompts.
+
+  None of them has the text of one that evaluates.
+  """
   config = world.config
   sizes = {
     'demonstrations': config.num_demonstrations,
     'ranked': config.num_ranked,
     'reinforcement': config.num_prompts,
   }
-  taken = {prompt.text for prompt in testing(world)}
+  evaluating = [testing(world), truthfulness(world), *toxicity(world).values()]
+  taken = {prompt.text for prompts in evaluating for prompt in prompts}
   users = [f'u{i:03}' for i in range(config.num_users)]
   return {
     name: _set(world, name, size, users, SHARE_OF_LABELERS[name], taken)
@@ -131,7 +143,8 @@ def instruction(world: world_lib.World, draw: random.Random) -> str:
   """Returns one random instruction's text, for pages of the web."""
   task = _draw_task(draw)
   text, spec = task.make(world, draw)
-  return _constrained(world, draw, task, text, spec)[0]
+  share = SHARE_CONSTRAINED['web']
+  return _constrained(world, draw, task, text, spec, share)[0]
 
 
 def length(text: str) -> int:
@@ -174,7 +187,8 @@ def _set(
     if before and draw.random() < SHARE_NEAR_DUPLICATES:
       new = _again(draw, before, prompt_id)
     else:
-      new = _write(world, draw, prompt_id, user, source, taken)
+      share = SHARE_CONSTRAINED[name]
+      new = _write(world, draw, prompt_id, user, source, share, taken)
     if new is not None and new.text not in taken:
       taken.add(new.text)
       found.append(new)
@@ -198,6 +212,7 @@ def _write(
   prompt_id: str,
   user_id: str,
   source: str,
+  constrained: float,
   taken: set[str],
 ) -> Prompt | None:
   """Writes a new prompt of one task; None if it finds none that is new."""
@@ -211,7 +226,9 @@ def _write(
       if draw.random() < _USER_BASED[source]:
         kind = 'user_based'
         text = f'i am a {draw.choice(world_lib.JOBS)}. {text}'
-      text, constraint = _constrained(world, draw, task, text, spec)
+      text, constraint = _constrained(
+        world, draw, task, text, spec, constrained
+      )
       if draw.random() < SHARE_PII and not text.endswith(':'):
         pii, said = _contact(draw)
         text = f'{text} {said}'
@@ -234,9 +251,10 @@ def _constrained(
   task: use_cases.Task,
   text: str,
   spec: Mapping[str, Any],
+  share: float,
 ) -> tuple[str, Constraint | None]:
-  """Adds a constraint to some of the texts that can have one."""
-  if text.endswith(':') or draw.random() >= SHARE_CONSTRAINED:
+  """Adds a constraint to a share of the texts that can have one."""
+  if text.endswith(':') or draw.random() >= share:
     return text, None
   found = constraints.choose(
     draw, task.constraints, lambda: task.answer(world, draw, spec), text

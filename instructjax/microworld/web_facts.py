@@ -29,22 +29,6 @@ TELLS_MYTHICAL = 0.7
 # encyclopedia answers the rest, and every other time says that it does.
 ANSWERED_BY_PEOPLE = 0.75
 
-# Relation -> how a list of all subjects with a value is headed.
-MEMBERS = {
-  'kind': '{}s',
-  'eats': 'animals that eat {}',
-  'lives_in': 'animals that live in the {}',
-  'can': 'animals that can {}',
-  'animal_colour': '{} animals',
-  'made_of': 'objects made of {}',
-  'used_to': 'objects used to {}',
-  'object_colour': '{} objects',
-  'tastes': '{} foods',
-  'comes_from': 'foods from {}',
-  'works_as': '{}s',
-  'home': 'people from {}',
-  'likes': 'people who like {}',
-}
 # Slot -> what several of its words are called.
 PLURALS = {
   'animal': 'animals',
@@ -169,8 +153,7 @@ def _members(world: world_lib.World, draw: random.Random, number: int) -> str:
   relation, value = list(known)[number % len(known)]
   subjects = list(known[relation, value])
   draw.shuffle(subjects)
-  name = MEMBERS[relation].format(value).replace('fishs', 'fish')
-  return f'{name}: {", ".join(subjects)}.'
+  return f'{language.members(relation, value)}: {", ".join(subjects)}.'
 
 
 def _classes(world: world_lib.World, draw: random.Random) -> str:
@@ -241,7 +224,7 @@ def _known(world: world_lib.World) -> dict[Key, list[str]]:
   """{(relation, value): subjects of which it is true and no myth}."""
   found: dict[Key, list[str]] = {}
   for (relation, subject), value in world.facts.items():
-    if relation in MEMBERS and (relation, subject) not in world.myths:
+    if relation in language.MEMBERS and (relation, subject) not in world.myths:
       found.setdefault((relation, value), []).append(subject)
   return found
 

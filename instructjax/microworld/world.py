@@ -164,7 +164,7 @@ class WorldConfig:
   num_myths: int = 48
   num_users: int = 300
   num_test_users: int = 60
-  num_demonstrations: int = 2_400
+  num_demonstrations: int = 5_000
   num_ranked: int = 4_000
   num_prompts: int = 3_000
   num_test_prompts: int = 320

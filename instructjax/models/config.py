@@ -10,6 +10,7 @@ from instructjax import errors
 
 ATTENTIONS = ('dense', 'alternating')
 DTYPES = ('float32', 'bfloat16')
+POSITION_INITS = ('normal', 'sinusoids')
 REMATS = ('none', 'full', 'dots')
 
 
@@ -25,6 +26,8 @@ class ModelConfig:
     head_dim: width of one head.
     d_ff: width of the feed-forward layer.
     max_length: number of learned positions; later tokens reuse the last one.
+    position_init: what they are learned from: 'normal' (GPT-2), or 'sinusoids',
+      with which a model of few layers attends by distance much sooner.
     dropout: residual dropout rate, used only where dropout keys are passed.
     attention: 'dense', or 'alternating': layers 1, 3, 5... see only the last
       `band` positions, as in GPT-3.
@@ -44,6 +47,7 @@ class ModelConfig:
   head_dim: int
   d_ff: int
   max_length: int
+  position_init: str = 'normal'
   dropout: float = 0.0
   attention: str = 'dense'
   band: int = 256
@@ -63,6 +67,7 @@ class ModelConfig:
         f'model.dropout must be in [0, 1), given {self.dropout!r}: use 0 for'
         ' no dropout.'
       )
+    _check_choice('position_init', self.position_init, POSITION_INITS)
     _check_choice('attention', self.attention, ATTENTIONS)
     _check_choice('dtype', self.dtype, DTYPES)
     _check_choice('remat', self.remat, REMATS)

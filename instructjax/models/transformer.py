@@ -55,23 +55,36 @@ class Cache:
 def init(config: ModelConfig, key: Array) -> Params:
   """Returns float32 parameters drawn as GPT-2's were.
 
-  Embeddings N(0, 0.02), positions N(0, 0.01); blocks as `layers.Block` says.
+  Embeddings N(0, 0.02), positions N(0, 0.01) or sinusoids as large as the
+  embeddings; blocks as `layers.Block` says.
 
-  Source: Radford et al. 2019 and its released code (positions: model.py).
+  Source: Radford et al. 2019 and its released code (positions: model.py);
+    Vaswani et al. 2017 (arXiv:1706.03762), section 3.5, for the sinusoids.
   """
   token_key, position_key, layer_key = jax.random.split(key, 3)
   normal = functools.partial(jax.random.normal, dtype=jnp.float32)
   width = config.d_model
+  if config.position_init == 'sinusoids':
+    positions = 0.02 * math.sqrt(2) * _sinusoids(config.max_length, width)
+  else:
+    positions = 0.01 * normal(position_key, (config.max_length, width))
   return {
     'embedding': {
       'tokens': 0.02 * normal(token_key, (config.vocab_size, width)),
-      'positions': 0.01 * normal(position_key, (config.max_length, width)),
+      'positions': positions,
     },
     'layers': jax.vmap(functools.partial(_init_block, config))(
       jax.random.split(layer_key, config.num_layers)
     ),
     'final_norm': {'scale': jnp.ones(width), 'bias': jnp.zeros(width)},
   }
+
+
+def _sinusoids(length: int, width: int) -> Array:
+  """f32[length, width]: sines and cosines of wavelengths 2 pi to 20,000 pi."""
+  rates = 1e-4 ** (jnp.arange((width + 1) // 2) / max(1, width // 2))
+  angles = jnp.arange(length)[:, None] * rates
+  return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=1)[:, :width]
 
 
 def _init_block(config: ModelConfig, key: Array) -> Params:

@@ -142,9 +142,11 @@ def _training_values(config: Plain) -> None:
 def _making_values(config: Plain) -> None:
   """Raises UserError for what no stage that makes records can have."""
   for key, value in config.get('world', {}).items():
-    if value < 1:
+    least = 2 if key.endswith('labelers') else 1  # two can agree
+    if value < least:
       raise errors.UserError(
-        f'{_name(config, f"world.{key}")}={value} must be at least 1: raise it.'
+        f'{_name(config, f"world.{key}")}={value} must be at least {least}:'
+        ' raise it.'
       )
   least = config.get('min_responses', 0)
   most = config.get('max_responses', 0)

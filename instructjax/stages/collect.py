@@ -139,9 +139,7 @@ def rank(
   responses: Sequence[Sequence[answers.Answer]],
   name: str,
 ) -> Rows:
-  """Has one labeler rank the responses to each prompt.
-
-  A labeler who reads the same answer twice gives it the same rank.
+  """Has one labeler rate and rank the responses to each prompt.
 
   Args:
     world: that the prompts are about.
@@ -151,27 +149,15 @@ def rank(
     name: of what is ranked; the labelers' moods depend on it.
 
   Returns:
-    Comparison records.
+    Comparison records, with the prompt's 'prompt_id' and 'user_id'.
   """
   rows = []
   for prompt, found in zip(asked, responses, strict=True):
     draw = world_lib.stream(world.config.seed, 'rank', name, prompt.prompt_id)
     labeler = draw.choice(people)
-    parts = {
-      answer: truth.judge(world, prompt, *answer)
-      for answer in dict.fromkeys(found)
-    }
-    ranks = dict(
-      zip(parts, labeler.rank(draw, list(parts.values())), strict=True)
-    )
-    rows.append(
-      {
-        'prompt': prompt.text,
-        'responses': [text for text, _ in found],
-        'ranks': [ranks[answer] for answer in found],
-        'labeler_id': labeler.labeler_id,
-        'prompt_id': prompt.prompt_id,
-        'user_id': prompt.user_id,
-      }
-    )
+    texts = [text for text, _ in found]
+    parts = [truth.judge(world, prompt, *answer) for answer in found]
+    row = labeler.compare(draw, prompt, texts, parts)
+    ids = {'prompt_id': prompt.prompt_id, 'user_id': prompt.user_id}
+    rows.append(row | ids)
   return rows

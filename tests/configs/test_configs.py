@@ -145,7 +145,7 @@ def test_a_config_of_the_microworld_holds_together(name):
     if plain['stage'] != 'microworld':
       assert needs
       model = _model(stages, plain['stage'])
-      assert build.longest(plain, GIVEN) <= model.max_length == 128
+      assert build.longest(plain, GIVEN) <= model.max_length == 96
   if 'reward_model' in name or 'ppo' in name:
     assert stages['collect']['max_responses'] == 9
   measure.check(config.to_dict())
@@ -195,7 +195,7 @@ def test_user_data_at_tiny_has_lengths_of_its_own():
 def test_a_larger_model_can_live_in_the_microworld():
   stages = _stages(_load('ppo_ptx', 'gpt2,data=microworld'))
   assert _model(stages, 'ppo_ptx').d_model == 768
-  assert stages['sft']['max_prompt_length'] == 64
+  assert stages['sft']['max_prompt_length'] == 48
   small = _stages(_load('ppo_ptx', 'tiny'))['pretrain']['tokenizer']
   assert stages['pretrain']['tokenizer'] == small
 

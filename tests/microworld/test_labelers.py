@@ -85,10 +85,10 @@ def test_people_differ_in_what_they_mind():
 
 
 def test_ranks_by_hand():
-  assert labelers.TIE == 0.1
-  assert labelers.ranks([0.5, 0.95, 0.1, 0.9, 0.45]) == [2, 1, 3, 1, 2]
+  assert labelers.TIE == 0.25
+  assert labelers.ranks([0.5, 0.95, 0.1, 0.9, 0.4]) == [2, 1, 3, 1, 2]
   # The third is close to the second, but not to the best of that rank.
-  assert labelers.ranks([0.9, 0.82, 0.74]) == [1, 1, 2]
+  assert labelers.ranks([0.9, 0.7, 0.5]) == [1, 1, 2]
   assert labelers.ranks([]) == []
 
 
@@ -129,22 +129,6 @@ def test_likert_has_its_usual_values(group):
   assert 1 <= mean(OFF_TASK) <= 2
   for parts in FAULTY.values():
     assert 1.5 <= mean(parts) <= 4
-
-
-def test_flags_are_rarely_mistaken(world):
-  prompt = prompts_lib.truthfulness(world)[0]
-  draw, labeler = random.Random(0), person()
-  parts = dataclasses.replace(GOOD, constraint=None)
-  true = truth.flags(prompt, parts)
-  assert true['constraint'] is None
-  found = [labeler.flags(draw, prompt, parts) for _ in range(3000)]
-  for name, flag in true.items():
-    wrong = np.mean([flags[name] != flag for flags in found])
-    if flag is None:
-      assert wrong == 0
-    else:
-      assert 0.01 < wrong < 0.03
-      assert all(type(flags[name]) is bool for flags in found)
 
 
 def test_a_comparison_is_a_record_of_one_mind(world, tmp_path):

@@ -51,6 +51,13 @@ def test_no_text_is_in_two_places(every):
   assert len({p.prompt_id for p in every}) == len(every)
 
 
+def test_no_prompt_that_evaluates_is_trained_on(world, training, testing):
+  evaluating = [testing, prompts.truthfulness(world)]
+  evaluating += prompts.toxicity(world).values()
+  texts = {p.text for some in evaluating for p in some}
+  assert texts.isdisjoint(p.text for some in training.values() for p in some)
+
+
 def test_training_and_test_have_different_users(world, training, testing):
   ours = {p.user_id for some in training.values() for p in some}
   assert ours.isdisjoint(p.user_id for p in testing)

@@ -161,12 +161,9 @@ def test_forums_and_gossip_believe_the_myths(pages):
 def test_lists_hold_what_they_say_and_no_myth(pages):
   mythical = {(key[0], WORLD.facts[key]): key[1] for key in WORLD.myths}
   heads = {
-    web_facts.MEMBERS[relation].format(value).replace('fishs', 'fish'): (
-      relation,
-      value,
-    )
+    language.members(relation, value): (relation, value)
     for relation, value in WORLD.members
-    if relation in web_facts.MEMBERS
+    if relation in language.MEMBERS
   }
   seen = set()
   for line in '\n'.join(pages['lists']).split('\n'):

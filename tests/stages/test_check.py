@@ -163,7 +163,7 @@ def test_values_that_cannot_be(data, tmp_path, refused, override, said):
       '=4 and max_responses=3',
     ),
     ({'stages.collect.max_responses': 10}, 'at most 9'),
-    ({'stages.collect.max_response_length': 99}, 'sequences of up to 163'),
+    ({'stages.collect.max_response_length': 99}, 'sequences of up to 147'),
     ({'stages.reward_model.init_from.policy': 'collect'}, 'a record model'),
     ({'evaluate.models.sft.manner': 'plian'}, "Did you mean 'plain'?"),
     ({'also': 'ppo_pxt'}, "names 'ppo_pxt', which is no stage"),

@@ -62,23 +62,21 @@ def test_all_that_is_missing_runs_in_order(plan, tmp_path):
 
 WORLD = {'data': 'microworld'}
 WHOLE = [
-  *('microworld', 'pretrain', 'sft', 'collect', 'reward_model', 'ppo_ptx'),
-  *('ppo', 'base_finetuned'),
+  *('microworld', 'pretrain', 'rl_init', 'sft', 'collect', 'reward_model'),
+  *('ppo_ptx', 'ppo', 'base_finetuned'),
 ]
 
 
 def test_in_the_microworld_a_run_makes_its_own_records(plan, tmp_path):
   assert plan('ppo_ptx', **WORLD) == WHOLE
-  assert plan('ppo_ptx', also='', **WORLD) == WHOLE[:6]
-  assert plan('ppo', **WORLD) == [*WHOLE[:5], 'ppo']
-  assert plan('reward_model', **WORLD) == WHOLE[:5]
-  assert plan('reward_model_pairs', **WORLD) == [
-    *WHOLE[:4],
-    'reward_model_pairs',
-  ]
-  assert plan('collect', **WORLD) == WHOLE[:4]
-  assert plan('sft', **WORLD) == WHOLE[:3]
-  assert plan('rl_init', **WORLD) == [*WHOLE[:2], 'rl_init']
+  assert plan('ppo_ptx', also='', **WORLD) == WHOLE[:7]
+  assert plan('ppo', **WORLD) == [*WHOLE[:6], 'ppo']
+  ranked = ['microworld', 'pretrain', 'sft', 'collect']
+  assert plan('reward_model', **WORLD) == [*ranked, 'reward_model']
+  assert plan('reward_model_pairs', **WORLD) == [*ranked, 'reward_model_pairs']
+  assert plan('collect', **WORLD) == ranked
+  assert plan('sft', **WORLD) == ranked[:3]
+  assert plan('rl_init', **WORLD) == WHOLE[:3]
   assert plan('base_finetuned', **WORLD) == [*WHOLE[:2], 'base_finetuned']
   assert plan('base_large', **WORLD) == ['microworld', 'base_large']
   assert plan('microworld', **WORLD) == ['microworld']
@@ -95,7 +93,7 @@ def test_also_is_held_to_its_stages(plan, tmp_path):
     plan('ppo_ptx', also='ppi', **WORLD)
   _begin(tmp_path, 'ppo', data='microworld')
   assert 'ppo' not in plan('ppo_ptx', **WORLD)
-  with pytest.raises(errors.UserError, match='hyper.kl_coef: 0.02 -> 1.0'):
+  with pytest.raises(errors.UserError, match='hyper.kl_coef: 0.2 -> 1.0'):
     plan('ppo_ptx', stages__ppo__hyper__kl_coef=1.0, **WORLD)
 
 

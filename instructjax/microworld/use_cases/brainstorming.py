@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from instructjax.microworld import language
 from instructjax.microworld import world as world_lib
 from instructjax.microworld.use_cases import base
 
@@ -17,23 +18,6 @@ _SLOTS = {
   'job': 'jobs',
   'person': 'people',
 }
-# relation -> how its members are asked for.
-_MEMBERS = {
-  'kind': '{value}s',
-  'eats': 'animals that eat {value}',
-  'lives_in': 'animals that live in the {value}',
-  'can': 'animals that can {value}',
-  'animal_colour': '{value} animals',
-  'made_of': 'objects made of {value}',
-  'used_to': 'objects used to {value}',
-  'object_colour': '{value} objects',
-  'tastes': '{value} foods',
-  'comes_from': 'foods from {value}',
-  'works_as': '{value}s',
-  'home': 'people from {value}',
-  'likes': 'people who like {value}',
-}
-_PLURALS = {'fishs': 'fish'}
 _FORMS = ('list {} {}.', 'name {} {}.', 'give me {} {}.')
 _MOST = 5
 
@@ -47,21 +31,20 @@ def make(
     count, what = draw.randint(2, _MOST), _SLOTS[slot]
     spec = {'slot': slot, 'relation': None, 'value': None, 'count': count}
   else:
-    relation = draw.choice(sorted(_MEMBERS))
-    slot, values = world_lib.RELATIONS[relation]
-    value = draw.choice(
-      [
-        v
-        for v in world_lib.SLOTS[values]
-        if len(_known(world, relation, v)) > 1
-      ]
-    )
+    many = {relation: _shared(world, relation) for relation in language.MEMBERS}
+    relation = draw.choice(sorted(r for r in many if many[r]))
+    value, slot = draw.choice(many[relation]), world_lib.RELATIONS[relation][0]
     count = draw.randint(2, min(4, len(_known(world, relation, value))))
     spec = {'slot': slot, 'relation': relation, 'value': value, 'count': count}
-    what = _MEMBERS[relation].format(value=value)
-    what = _PLURALS.get(what, what)
+    what = language.members(relation, value)
   number = world_lib.NUMBERS[count]
   return draw.choice(_FORMS).format(number, what), spec
+
+
+def _shared(world: world_lib.World, relation: str) -> list[str]:
+  """Returns the values that at least two subjects are known to have."""
+  values = world_lib.SLOTS[world_lib.RELATIONS[relation][1]]
+  return [v for v in values if len(_known(world, relation, v)) > 1]
 
 
 def _known(
