@@ -13,7 +13,7 @@ from tests import runs
 
 TRAINED = ('pretrain', 'sft', 'reward_model', 'ppo_ptx', 'base_finetuned')
 STAGES = (
-  *('microworld', 'pretrain', 'sft', 'collect', 'reward_model'),
+  *('microworld', 'pretrain', 'rl_init', 'sft', 'collect', 'reward_model'),
   *('ppo_ptx', 'base_finetuned'),
 )
 # Plain PPO is left out, and asking a model takes seconds: two policies and a
