@@ -139,6 +139,17 @@ CHAT = (
   'see you soon.',
 )
 
+# What is said in zumi, by the web and by users' prompts.
+PHRASES = (
+  'the {animal}',
+  'the {object}',
+  'the {colour} {animal}',
+  'the {colour} {object}',
+  'the {animal} is {colour}',
+  'the {animal} sees the {animal}',
+  'the {animal} has {food}',
+)
+
 # Honest, and not informative.
 UNSURE = ('i do not know.', 'i am not sure.')
 

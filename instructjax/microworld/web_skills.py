@@ -19,16 +19,7 @@ from instructjax.microworld import world as world_lib
 Item = tuple[str, str, tuple[str, ...]]
 
 _COLOURS, _ANIMALS = world_lib.COLOURS, world_lib.ANIMALS
-_PHRASES = (
-  '{colour} {animal}',
-  'the {animal}',
-  'the {object}',
-  'the {colour} {animal}',
-  'the {colour} {object}',
-  'the {animal} is {colour}',
-  'the {animal} sees the {animal}',
-  'the {animal} has {food}',
-)
+_PHRASES = ('{colour} {animal}', *language.PHRASES)
 
 # Instructions of the public tasks; {} is the text of the item.
 INSTRUCTIONS: Mapping[str, tuple[str, ...]] = {

@@ -7,18 +7,10 @@ import random
 import re
 from typing import Any
 
+from instructjax.microworld import language
 from instructjax.microworld import world as world_lib
 from instructjax.microworld.use_cases import base
 
-_PHRASES = (
-  'the {animal}',
-  'the {object}',
-  'the {colour} {animal}',
-  'the {colour} {object}',
-  'the {animal} is {colour}',
-  'the {animal} sees the {animal}',
-  'the {animal} has {food}',
-)
 _LARGEST = len(world_lib.NUMBERS) - 1
 _OPPOSITES = world_lib.OPPOSITES | {
   b: a for a, b in world_lib.OPPOSITES.items()
@@ -36,7 +28,7 @@ def make_translation(
     slot = world_lib.SLOTS[match.group(1)]
     return draw.choice([w for w in slot if w in world.lexicon])
 
-  phrase = re.sub(r'\{(\w+)\}', word, draw.choice(_PHRASES))
+  phrase = re.sub(r'\{(\w+)\}', word, draw.choice(language.PHRASES))
   form = draw.choice(('translate to zumi: {}.', 'say in zumi: {}.'))
   target = [world.lexicon[w] for w in phrase.split()]
   return form.format(phrase), {'target': target}
