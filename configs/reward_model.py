@@ -38,18 +38,21 @@ def get_config(arg='tiny'):
       'max_prompt_length': 48 if micro else 96 if tiny else half,
       'max_response_length': 24 if micro else 64 if tiny else half,
       'max_responses': 9,  # K_max: rows are padded to it
+      # Tokens of a row that holds several prompts, each with all its responses;
+      # 0: one prompt a row, padded.
+      'pack_to': 256 if micro else 0,
       # Every pair a row of its own (configs/reward_model_pairs.py).
       'shuffle_pairs': False,
       'batch_size': 8
       if micro
       else 16
       if tiny
-      else 64,  # prompts, each with all its pairs
+      else 64,  # rows
       'num_microbatches': 1,
-      'num_epochs': 3.0 if micro else 1.0,
+      'num_epochs': 2.0 if micro else 1.0,
       'num_iterations': 0,  # 0: as many as num_epochs makes
       'learning_rate': {
-        'reward_model': 5e-4
+        'reward_model': 1e-3
         if micro
         else {'tiny': 1e-3, 'gpt2': 2e-5}.get(size, 9e-6)
       },

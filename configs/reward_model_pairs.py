@@ -21,5 +21,6 @@ def get_config(arg='tiny'):
   config = config_lib.sibling(__file__, 'reward_model', arg)
   config.stage = 'reward_model_pairs'
   config.shuffle_pairs = True
-  config.batch_size *= 16  # pairs; K = 4 to 9 makes 6 to 36 of a prompt
+  # K = 4 to 9 responses make 6 to 36 pairs; a row holds half as many prompts.
+  config.batch_size *= 8 if config.pack_to else 16
   return config

@@ -17,12 +17,13 @@ LEARNING_RATE = {'tiny': 1e-3, 'gpt2': 5e-5, '1.3B': 5e-6, '175B': 2.45e-6}
 
 
 def get_config(arg='tiny'):
-  size, _ = config_lib.parse_arg(arg)
+  size, words = config_lib.parse_arg(arg)
   config = config_lib.sibling(__file__, 'sft', arg)
   config.stage = 'rl_init'
   config.num_epochs = 2.0
   config.pretraining_fraction = 0.1
-  config.learning_rate.policy = LEARNING_RATE.get(size, 1.04e-5)
+  if words['data'] != config_lib.MICROWORLD:
+    config.learning_rate.policy = LEARNING_RATE.get(size, 1.04e-5)
   config.select_by = 'last'
   config.save_epochs = False
   return config

@@ -82,6 +82,35 @@ def reward_model_scores(
   return heads.scalar_head(params['head'], final).reshape(B, K)
 
 
+def packed_scores(
+  config: model_config.ModelConfig,
+  params: Any,
+  tokens: jax.Array,
+  mask: jax.Array,
+  packing: transformer.Packing,
+  ends: jax.Array,
+) -> jax.Array:
+  """As `reward_model_scores`, for rows that hold several comparisons.
+
+  Args:
+    config: the reward model's architecture.
+    params: {'transformer', 'head'}.
+    tokens: i32[B, T].
+    mask: bool[B, T].
+    packing: what belongs together in a row.
+    ends: i32[B, C, K], the column of each response's last token.
+
+  Returns:
+    f32[B, C, K]; meaningless where there is no response.
+  """
+  hidden = transformer.hidden(
+    config, params['transformer'], tokens, mask, packing=packing
+  )
+  rewards = heads.scalar_head(params['head'], hidden)  # f32[B, T]
+  columns = ends.reshape(ends.shape[0], -1)
+  return jnp.take_along_axis(rewards, columns, axis=1).reshape(ends.shape)
+
+
 def from_model(config: model_config.ModelConfig) -> Score:
   """Returns a jitted score function that reads a reward model's params."""
 

@@ -10,7 +10,7 @@ from instructjax import errors
 
 ATTENTIONS = ('dense', 'alternating')
 DTYPES = ('float32', 'bfloat16')
-POSITION_INITS = ('normal', 'sinusoids')
+POSITIONS = ('learned', 'rotary')
 REMATS = ('none', 'full', 'dots')
 
 
@@ -25,9 +25,15 @@ class ModelConfig:
     num_heads: attention heads; num_heads * head_dim may differ from d_model.
     head_dim: width of one head.
     d_ff: width of the feed-forward layer.
-    max_length: number of learned positions; later tokens reuse the last one.
-    position_init: what they are learned from: 'normal' (GPT-2), or 'sinusoids',
-      with which a model of few layers attends by distance much sooner.
+    max_length: longest sequence it is meant for. Later tokens reuse the last
+      learned position; rotary ones go on.
+    positions: 'learned' (GPT-2, GPT-3): a vector for each is added to the
+      embedding; 'rotary': queries and keys turn with their distance, with
+      which a small model learns to copy from few tokens of text.
+    rope_theta: rotary's base; the slowest pair of numbers turns once in about
+      2 pi rope_theta tokens.
+    qk_norm: queries and keys are RMS-normalised in each head, which bounds the
+      scores and allows for larger learning rates.
     dropout: residual dropout rate, used only where dropout keys are passed.
     attention: 'dense', or 'alternating': layers 1, 3, 5... see only the last
       `band` positions, as in GPT-3.
@@ -47,7 +53,9 @@ class ModelConfig:
   head_dim: int
   d_ff: int
   max_length: int
-  position_init: str = 'normal'
+  positions: str = 'learned'
+  rope_theta: float = 10_000.0
+  qk_norm: bool = False
   dropout: float = 0.0
   attention: str = 'dense'
   band: int = 256
@@ -67,7 +75,17 @@ class ModelConfig:
         f'model.dropout must be in [0, 1), given {self.dropout!r}: use 0 for'
         ' no dropout.'
       )
-    _check_choice('position_init', self.position_init, POSITION_INITS)
+    if self.rope_theta <= 1.0:
+      raise errors.UserError(
+        f'model.rope_theta must be above 1, given {self.rope_theta!r}: use'
+        ' 10000 if in doubt.'
+      )
+    if self.positions == 'rotary' and self.head_dim % 2:
+      raise errors.UserError(
+        'rotary positions need an even model.head_dim, given'
+        f' {self.head_dim}: use {self.head_dim + 1}.'
+      )
+    _check_choice('positions', self.positions, POSITIONS)
     _check_choice('attention', self.attention, ATTENTIONS)
     _check_choice('dtype', self.dtype, DTYPES)
     _check_choice('remat', self.remat, REMATS)

@@ -77,6 +77,32 @@ def causal_attend(q: Array, k: Array, v: Array, mask: Array) -> Array:
   return jnp.concatenate(outputs, axis=2)
 
 
+def rotate(x: Array, positions: Array, theta: float) -> Array:
+  """Turns queries or keys by their positions, so that scores see distances.
+
+  Numbers i and i + half of a head are a point in a plane, which turns by
+  position * theta^(-i / half).
+
+  Args:
+    x: f[B, H, T, head_dim], head_dim even.
+    positions: i32[B or 1, T].
+    theta: base of the rates.
+
+  Returns:
+    The same shape and type; angles are computed in float32.
+
+  Source: Su et al. 2021, RoFormer (arXiv:2104.09864), section 3.2.2; halves
+    instead of neighbours make the pairs, as in GPT-NeoX.
+  """
+  half = x.shape[-1] // 2
+  rates = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+  angles = positions[:, None, :, None] * rates  # f32[B, 1, T, half]
+  cos, sin = jnp.cos(angles), jnp.sin(angles)
+  a, b = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
+  turned = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+  return turned.astype(x.dtype)
+
+
 @jax.checkpoint  # or the backward pass would keep five arrays of [B, T, d_ff]
 def _gelu(x: Array) -> Array:
   return nn.gelu(x, approximate=True)
@@ -97,6 +123,23 @@ class LayerNorm(nn.Module):
     variance = jnp.mean(jnp.square(centered), axis=-1, keepdims=True)
     y = centered * jax.lax.rsqrt(variance + self.epsilon)
     return (y * scale + bias).astype(x.dtype)
+
+
+class RMSNorm(nn.Module):
+  """x / sqrt(mean(x^2) + 1e-6) * scale, computed in float32.
+
+  Source: Zhang and Sennrich 2019 (arXiv:1910.07467).
+  """
+
+  epsilon: float = 1e-6
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    scale = self.param('scale', nn.initializers.ones, (x.shape[-1],))
+    x32 = x.astype(jnp.float32)
+    square = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
+    y = x32 * jax.lax.rsqrt(square + self.epsilon)
+    return (y * scale).astype(x.dtype)
 
 
 class Linear(nn.Module):
@@ -123,6 +166,8 @@ class Block(nn.Module):
   Source: GPT-2 (Radford et al. 2019, section 2.3, which scales by the square
   root of the number of residual layers, two a block) and GPT-3
   (arXiv:2005.14165, section 2.1); GELU in its tanh form as GPT-2 released it.
+  Norms of queries and keys: Dehghani et al. 2023 (arXiv:2302.05442), here
+  without their means, as in Qwen 3.
   """
 
   config: config_lib.ModelConfig
@@ -141,6 +186,8 @@ class Block(nn.Module):
     heads = (3, config.num_heads, config.head_dim)
     qkv = Linear(heads, name='qkv')(y)  # f[B, T, 3, H, head_dim]
     q, k, v = (jnp.swapaxes(qkv[:, :, i], 1, 2) for i in range(3))
+    if config.qk_norm:
+      q, k = RMSNorm(name='q_norm')(q), RMSNorm(name='k_norm')(k)
     y, carried = attention(q, k, v)
     y = jnp.transpose(y, (0, 2, 1, 3)).reshape(batch, length, inner)
     y = Linear((width,), residual_std, name='attention_output')(y)

@@ -8,13 +8,15 @@ leading axis L and a scan runs over it:
               'mlp_input', 'mlp_output'},
    'final_norm': {'scale': [D], 'bias': [D]}}
 
+Rotary positions have no table; normed queries and keys have 'q_norm' and
+'k_norm' in their layers.
 A token's position is the number of kept tokens before it, so padding, on
 whichever side and whatever it holds, changes nothing at kept tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import functools
 import math
 from typing import Any
@@ -30,6 +32,32 @@ from instructjax.models import stack
 Array = jax.Array
 Params = Any
 ModelConfig = config_lib.ModelConfig
+
+
+@struct.dataclass
+class Packing:
+  """Which tokens see each other where a row holds several sequences.
+
+  A token sees its own segment and the one that this continues, up to itself.
+  So a row may hold a prompt once and behind it each of its responses.
+
+  Attributes:
+    segments: i32[B, T], which of the row's segments a token belongs to.
+    prefixes: i32[B, T], the segment which that one continues; itself if none.
+    positions: i32[B, T], of each token in its sequence, from 0.
+  """
+
+  segments: Array
+  prefixes: Array
+  positions: Array
+
+  @classmethod
+  def of(cls, rows: Mapping[str, Array]) -> Packing | None:
+    """Returns the packing of data.packing's rows; None of other rows."""
+    if 'segments' not in rows:
+      return None
+    prefixes = rows.get('prefixes', rows['segments'])
+    return cls(rows['segments'], prefixes, rows['positions'])
 
 
 @struct.dataclass
@@ -55,36 +83,24 @@ class Cache:
 def init(config: ModelConfig, key: Array) -> Params:
   """Returns float32 parameters drawn as GPT-2's were.
 
-  Embeddings N(0, 0.02), positions N(0, 0.01) or sinusoids as large as the
-  embeddings; blocks as `layers.Block` says.
+  Embeddings N(0, 0.02), positions N(0, 0.01); blocks as `layers.Block` says.
 
-  Source: Radford et al. 2019 and its released code (positions: model.py);
-    Vaswani et al. 2017 (arXiv:1706.03762), section 3.5, for the sinusoids.
+  Source: Radford et al. 2019 and its released code (positions: model.py).
   """
   token_key, position_key, layer_key = jax.random.split(key, 3)
   normal = functools.partial(jax.random.normal, dtype=jnp.float32)
   width = config.d_model
-  if config.position_init == 'sinusoids':
-    positions = 0.02 * math.sqrt(2) * _sinusoids(config.max_length, width)
-  else:
-    positions = 0.01 * normal(position_key, (config.max_length, width))
+  embedding = {'tokens': 0.02 * normal(token_key, (config.vocab_size, width))}
+  if config.positions == 'learned':
+    shape = (config.max_length, width)
+    embedding['positions'] = 0.01 * normal(position_key, shape)
   return {
-    'embedding': {
-      'tokens': 0.02 * normal(token_key, (config.vocab_size, width)),
-      'positions': positions,
-    },
+    'embedding': embedding,
     'layers': jax.vmap(functools.partial(_init_block, config))(
       jax.random.split(layer_key, config.num_layers)
     ),
     'final_norm': {'scale': jnp.ones(width), 'bias': jnp.zeros(width)},
   }
-
-
-def _sinusoids(length: int, width: int) -> Array:
-  """f32[length, width]: sines and cosines of wavelengths 2 pi to 20,000 pi."""
-  rates = 1e-4 ** (jnp.arange((width + 1) // 2) / max(1, width // 2))
-  angles = jnp.arange(length)[:, None] * rates
-  return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=1)[:, :width]
 
 
 def _init_block(config: ModelConfig, key: Array) -> Params:
@@ -112,6 +128,7 @@ def hidden(
   tokens: Array,
   mask: Array | None = None,
   *,
+  packing: Packing | None = None,
   dropout_keys: Array | None = None,
 ) -> Array:
   """Returns what the final norm gives at every token.
@@ -121,6 +138,7 @@ def hidden(
     params: as `init` returns them.
     tokens: i32[B, T].
     mask: bool[B, T], kept tokens; None keeps all.
+    packing: for rows of several sequences; None: each row is one.
     dropout_keys: key[B]; each row's dropout comes from its own key, so that
       neither its neighbours nor the cut into micro-batches matters. None: no
       dropout.
@@ -128,12 +146,18 @@ def hidden(
   Returns:
     f[B, T, D] in the compute type; finite but meaningless where not kept.
   """
-  length = tokens.shape[1]
-  x, positions = _embed(config, params, tokens, mask, 0)
+  positions = packing.positions if packing else _positions_of(tokens, mask)
+  x = _embed(config, params, tokens, mask, positions)
   drop = functools.partial(_dropout, config.dropout, dropout_keys)
-  visible = _visibility(config, positions, positions, _causal(length), mask)
+  causal = _causal(tokens.shape[1])
+  if packing:
+    causal = causal & _together(packing)
+  visible = _visibility(config, positions, positions, causal, mask)
+
+  rotate = _rotation(config, positions)
 
   def attention(layer, cache, q, k, v):
+    q, k = rotate(q), rotate(k)
     return layers.causal_attend(q, k, v, visible(layer)), (cache, None)
 
   x, _, _ = stack.run_layers(config, params, drop(0, x), attention, None, drop)
@@ -180,12 +204,16 @@ def prefill(
   """
   if length < tokens.shape[1]:
     raise ValueError(f'length={length} must be at least T={tokens.shape[1]}.')
-  x, positions = _embed(config, params, tokens, mask, 0)
+  positions = _positions_of(tokens, mask)
+  x = _embed(config, params, tokens, mask, positions)
   visible = _visibility(
     config, positions, positions, _causal(tokens.shape[1]), mask
   )
 
+  rotate = _rotation(config, positions)
+
   def attention(layer, cache, q, k, v):
+    q, k = rotate(q), rotate(k)
     return layers.causal_attend(q, k, v, visible(layer)), (cache, (k, v))
 
   x, _, written = stack.run_layers(config, params, x, attention)
@@ -224,15 +252,18 @@ def extend(
     the cache with T more columns written.
   """
   length = tokens.shape[1]
-  x, positions = _embed(config, params, tokens, mask, cache.positions[:, None])
+  positions = _positions(mask) + cache.positions[:, None]
+  x = _embed(config, params, tokens, mask, positions)
   kept = jax.lax.dynamic_update_slice(cache.mask, mask, (0, cache.index))
   key_positions = _positions(kept)
   columns = jnp.arange(kept.shape[1])
   causal = columns <= cache.index + jnp.arange(length)[:, None]  # bool[T, S]
   visible = _visibility(config, positions, key_positions, causal, kept)
   write = functools.partial(_write, config, column=cache.index)
+  rotate = _rotation(config, positions)
 
   def attention(layer, layer_cache, q, k, v):
+    q, k = rotate(q), rotate(k)
     keys, k = write(layer, layer_cache[0], k)
     values, v = write(layer, layer_cache[1], v)
     return layers.attend(q, k, v, visible(layer)), ((keys, values), None)
@@ -292,24 +323,38 @@ def _positions(mask: Array) -> Array:
   return jnp.cumsum(kept, axis=1) - kept
 
 
+def _positions_of(tokens: Array, mask: Array | None) -> Array:
+  """Returns the positions i32[B or 1, T] of rows that hold one sequence."""
+  if mask is None:
+    return jnp.arange(tokens.shape[1])[None]
+  return _positions(mask)
+
+
 def _embed(
   config: ModelConfig,
   params: Params,
   tokens: Array,
   mask: Array | None,
-  offset: Array | int,
-) -> tuple[Array, Array]:
-  """Returns embeddings f[B, T, D] and unclipped positions i32[B or 1, T]."""
-  if mask is None:
-    positions = jnp.arange(tokens.shape[1])[None]
-  else:
-    positions = _positions(mask) + offset
+  positions: Array,
+) -> Array:
+  """Returns embeddings f[B, T, D]."""
+  if mask is not None:
     # Padding may hold any id, and a NaN row would leak through 0 * NaN.
     tokens = jnp.where(mask, tokens, 0)
   tables = params['embedding']
-  clipped = jnp.minimum(positions, config.max_length - 1)
-  x = tables['tokens'][tokens] + tables['positions'][clipped]
-  return x.astype(config.dtype), positions
+  x = tables['tokens'][tokens]
+  if config.positions == 'learned':
+    x += tables['positions'][jnp.minimum(positions, config.max_length - 1)]
+  return x.astype(config.dtype)
+
+
+def _rotation(
+  config: ModelConfig, positions: Array
+) -> Callable[[Array], Array]:
+  """Returns what turns queries or keys at these positions; may do nothing."""
+  if config.positions == 'learned':
+    return lambda x: x
+  return lambda x: layers.rotate(x, positions, config.rope_theta)
 
 
 def _final_norm(params: Params, x: Array) -> Array:
@@ -320,6 +365,13 @@ def _causal(length: int) -> Array:
   return jnp.tril(jnp.ones((length, length), bool))
 
 
+def _together(packing: Packing) -> Array:
+  """Returns bool[B, T, T]: whether a query's sequence holds the key."""
+  keys = packing.segments[:, None, :]
+  same = packing.segments[:, :, None] == keys
+  return same | (packing.prefixes[:, :, None] == keys)
+
+
 def _visibility(
   config: ModelConfig,
   query_positions: Array,
@@ -327,8 +379,16 @@ def _visibility(
   causal: Array,
   kept: Array | None,
 ) -> Callable[[Array], Array]:
-  """Returns layer -> bool[B or 1, 1, T, S]: which keys its queries may see."""
-  dense = causal[None, None]
+  """Returns layer -> bool[B or 1, 1, T, S]: which keys its queries may see.
+
+  Args:
+    config: the model's shape.
+    query_positions: i32[B or 1, T].
+    key_positions: i32[B or 1, S].
+    causal: bool[T, S] or bool[B, T, S], which keys are before a query.
+    kept: bool[B, S], keys that are no padding; None: all.
+  """
+  dense = causal[:, None] if causal.ndim == 3 else causal[None, None]
   if kept is not None:
     dense = dense & kept[:, None, None, :]
   if config.attention == 'dense':

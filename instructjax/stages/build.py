@@ -20,6 +20,7 @@ from instructjax import sharding
 from instructjax import tasks
 from instructjax.data import feeds as feeds_lib
 from instructjax.data import loader
+from instructjax.data import packing
 from instructjax.data import tokenizer as tokenizer_lib
 from instructjax.models import config as model_config
 
@@ -36,6 +37,7 @@ class Data:
     epoch: iterations of a number of epochs; None where epochs mean nothing.
     tokens: token positions per iteration, padding included, for the rate.
     labelers: names behind the comparisons' labeler indices.
+    unpacked: the training comparisons as rows of one each.
   """
 
   source: loader.Source
@@ -43,6 +45,7 @@ class Data:
   epoch: Callable[[float], int] | None
   tokens: int
   labelers: list[str] = dataclasses.field(default_factory=list)
+  unpacked: feeds_lib.Rows = dataclasses.field(default_factory=dict)
 
 
 def pretraining(config: Plain, feeds, tokenizer) -> Data:
@@ -66,8 +69,13 @@ def demonstrations(config: Plain, feeds, tokenizer) -> Data:
     tokenizer, *lengths, config['loss_on'], kind
   )
   size, seed = config['batch_size'], config['seed']
+  width = config['pack_to'] or sum(lengths)
+  if config['pack_to']:
+    train = packing.demonstrations(train, width)
   if config['pretraining_fraction']:
-    text = feeds.pretraining(tokenizer, sum(lengths))[0]
+    text = feeds.pretraining(tokenizer, width)[0]
+    if config['pack_to']:
+      text = packing.text(text)
     fraction = config['pretraining_fraction']
     source = loader.Mixture(train, text, fraction, size, seed=seed)
   else:
@@ -79,7 +87,7 @@ def demonstrations(config: Plain, feeds, tokenizer) -> Data:
     source,
     found,
     source.iterations,
-    tokens=size * sum(lengths),
+    tokens=size * width,
   )
 
 
@@ -89,7 +97,10 @@ def comparisons(config: Plain, feeds, tokenizer) -> Data:
   train, valid, labelers = feeds.comparisons(
     tokenizer, *lengths, config['max_responses'], config['shuffle_pairs']
   )
-  responses = train['mask'].shape[1]
+  unpacked, width = train, lengths[0] + train['mask'].shape[1] * lengths[1]
+  if config['pack_to']:
+    width = config['pack_to']
+    train = packing.comparisons(train, width)
   size = config['batch_size']
   source = loader.Loader(train, size, seed=config['seed'])
   found = {'comparisons': valid}
@@ -99,8 +110,9 @@ def comparisons(config: Plain, feeds, tokenizer) -> Data:
     source,
     found,
     source.iterations,
-    tokens=size * (lengths[0] + responses * lengths[1]),
+    tokens=size * width,
     labelers=labelers,
+    unpacked=unpacked,
   )
 
 

@@ -412,7 +412,7 @@ def calibrate(stage: Stage, state):
   else:
     log.warning('no demonstrations: the reward keeps the zero it has.')
   state = state.replace(params={'reward_model': params})
-  rows = stage.data.source.rows
+  rows = stage.data.unpacked
   found = stage.evaluation.scores(
     params, stage.evaluation.batches(rows, config['max_eval_rows'])
   )

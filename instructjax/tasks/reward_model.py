@@ -44,27 +44,51 @@ class RewardModel(base.Task):
     return {'reward_model': {'transformer': params, 'head': head}}, {}
 
   def normalize(self, batch, key):
-    """Adds pair weights f32[B, K, K] that sum to one."""
+    """Adds pair weights f32[..., K, K] that sum to one.
+
+    Rows hold a comparison each, [B, K], or several, [B, C, K].
+    """
     del key
-    weights = preference.pair_weights(batch['ranks'], batch['mask'])
-    return dict(batch, pair_weights=weights)
+    ranks, mask = _flat(batch['ranks'], 1), _flat(batch['mask'], 1)
+    weights = preference.pair_weights(ranks, mask)
+    shape = (*batch['ranks'].shape, ranks.shape[1])
+    return dict(batch, pair_weights=weights.reshape(shape))
 
   def loss(self, params, frozen, batch, key):
     """Ranking loss over all weighted pairs of all prompts."""
     del frozen, key
-    scores = rewards.reward_model_scores(
-      self.config,
-      params['reward_model'],
-      batch['prompts'],
-      batch['prompt_mask'],
-      batch['responses'],
-      batch['response_mask'],
+    params = params['reward_model']
+    packing = transformer.Packing.of(batch)
+    if packing:
+      scores = rewards.packed_scores(
+        self.config,
+        params,
+        batch['tokens'],
+        batch['token_mask'],
+        packing,
+        batch['ends'],
+      )
+    else:
+      scores = rewards.reward_model_scores(
+        self.config,
+        params,
+        batch['prompts'],
+        batch['prompt_mask'],
+        batch['responses'],
+        batch['response_mask'],
+      )
+    return preference.weighted_ranking_loss(
+      _flat(scores, 1), _flat(batch['pair_weights'], 2)
     )
-    return preference.weighted_ranking_loss(scores, batch['pair_weights'])
 
   def exports(self, state):
     params = state.params['reward_model']
     return {'model': base.Model(self.config, params)}
+
+
+def _flat(x: jax.Array, num_last: int) -> jax.Array:
+  """Joins all axes but the last ones."""
+  return x.reshape(-1, *x.shape[-num_last:])
 
 
 def calibrate(

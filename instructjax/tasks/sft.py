@@ -52,6 +52,7 @@ class SFT(base.Task):
       params['policy'],
       batch['tokens'],
       batch['mask'],
+      packing=transformer.Packing.of(batch),
       dropout_keys=batch['dropout_keys'] if self.config.dropout else None,
     )
     return language.language_model_loss(logprobs, batch['weights'])
@@ -66,6 +67,7 @@ def token_logprobs(
   tokens: jax.Array,
   mask: jax.Array,
   *,
+  packing: transformer.Packing | None = None,
   dropout_keys: jax.Array | None = None,
 ) -> jax.Array:
   """Log-probability of each next token.
@@ -75,13 +77,14 @@ def token_logprobs(
     params: its parameters.
     tokens: i32[B, T].
     mask: bool[B, T], tokens that are not padding.
+    packing: of rows that hold several sequences.
     dropout_keys: key[B] or None for no dropout.
 
   Returns:
     f32[B, T - 1]; entry t scores tokens[:, t + 1].
   """
   hidden = transformer.hidden(
-    config, params, tokens, mask, dropout_keys=dropout_keys
+    config, params, tokens, mask, packing=packing, dropout_keys=dropout_keys
   )
   return language.chunked_token_logprobs(
     hidden[:, :-1], transformer.unembedding(params), tokens[:, 1:]

@@ -42,6 +42,13 @@ def test_presets_have_the_published_sizes(name, exact, printed):
     assert abs(exact / printed - 1) < 0.025
 
 
+def test_rotary_positions_and_norms_are_counted():
+  config = config_lib.preset('tiny', positions='rotary', qk_norm=True)
+  expected = _by_hand(config) - config.max_length * config.d_model
+  expected += config.num_layers * 2 * config.head_dim
+  assert transformer.num_parameters(config) == expected
+
+
 def test_every_preset_is_counted():
   assert len(config_lib.PRESETS) == 9
 
@@ -61,6 +68,12 @@ def test_dict_round_trip_and_hash():
     (lambda: config_lib.preset('tiny', remat='dot'), ['remat', "'dots'"]),
     (lambda: config_lib.preset('tiny', dtype='float8'), ['dtype', 'float32']),
     (lambda: config_lib.preset('tiny', attention='x'), ['attention']),
+    (lambda: config_lib.preset('tiny', positions='rope'), ['positions']),
+    (lambda: config_lib.preset('tiny', rope_theta=0.5), ['rope_theta', '0.5']),
+    (
+      lambda: config_lib.preset('tiny', positions='rotary', head_dim=5),
+      ['head_dim', 'use 6'],
+    ),
     (lambda: config_lib.preset('tiny', num_layers=0), ['num_layers', '0']),
     (lambda: config_lib.preset('tiny', d_ff=1.5), ['d_ff', '1.5']),
     (lambda: config_lib.preset('tiny', band=True), ['band', 'True']),

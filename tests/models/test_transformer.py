@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from instructjax.models import config as config_lib
+from instructjax.models import layers
 from instructjax.models import transformer
 from instructjax.sampling import decode
 from tests.reference import transformer as reference
@@ -26,7 +27,12 @@ DENSE = config_lib.ModelConfig(
 BANDED = dataclasses.replace(DENSE, attention='alternating', band=3)
 # Deep enough for the scan over layers; the others run one after the other.
 DEEP = dataclasses.replace(BANDED, num_layers=7)
-BOTH = pytest.mark.parametrize('config', [DENSE, DEEP], ids=['dense', 'deep'])
+ROTARY = dataclasses.replace(
+  DENSE, positions='rotary', rope_theta=50.0, qk_norm=True
+)
+KINDS = pytest.mark.parametrize(
+  'config', [DENSE, DEEP, ROTARY], ids=['dense', 'deep', 'rotary']
+)
 B, P, R = 3, 6, 4
 T = P + R
 
@@ -69,7 +75,7 @@ extend = jax.jit(transformer.extend, static_argnums=0)
 make_logits = jax.jit(transformer.logits, static_argnums=0)
 
 
-@BOTH
+@KINDS
 def test_forward_equals_numpy_twin(config):
   params = make_params(config)
   tokens, mask = make_batch()
@@ -83,7 +89,7 @@ def test_forward_equals_numpy_twin(config):
   np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
-@BOTH
+@KINDS
 def test_long_sequences_equal_numpy_twin(config):
   """Long enough for several blocks of queries, the last one cut short."""
   config = dataclasses.replace(config, max_length=80, band=70)
@@ -96,7 +102,23 @@ def test_long_sequences_equal_numpy_twin(config):
   np.testing.assert_allclose(got[mask], expected[mask], atol=1e-5)
 
 
-@BOTH
+def test_rotary_scores_depend_on_distance_only():
+  rng = np.random.default_rng(0)
+  q, k = rng.normal(size=(2, 1, 1, 5, 6)).astype(np.float32)
+  near, far = np.arange(5)[None], 37 + np.arange(5)[None]
+  scores = [
+    jnp.einsum(
+      'bhtd,bhsd->bhts',
+      layers.rotate(q, positions, 100.0),
+      layers.rotate(k, positions, 100.0),
+    )
+    for positions in (near, far)
+  ]
+  np.testing.assert_allclose(*scores, atol=1e-4)
+  assert layers.rotate(q.astype(jnp.bfloat16), near, 1e4).dtype == jnp.bfloat16
+
+
+@KINDS
 def test_what_padding_holds_changes_nothing(config):
   params = make_params(config)
   tokens, mask = make_batch()
@@ -108,13 +130,33 @@ def test_what_padding_holds_changes_nothing(config):
   assert np.isfinite(clean).all()
 
 
-@BOTH
+@KINDS
 def test_left_padding_changes_nothing(config):
   params = make_params(config)
   tokens, _ = make_batch()
   alone = run(config, params, tokens[:, 5:], np.ones((B, 5), bool))
   padded = run(config, params, tokens, np.arange(T)[None].repeat(B, 0) >= 5)
   np.testing.assert_allclose(padded[:, 5:], alone, atol=1e-5)
+
+
+@KINDS
+def test_packed_sequences_do_not_see_each_other(config):
+  """A prompt with two responses, a sequence of its own, and padding."""
+  params = make_params(config)
+  tokens = np.random.default_rng(0).integers(0, 31, (1, 12))
+  packing = transformer.Packing(
+    segments=np.array([[0, 0, 0, 1, 1, 2, 2, 2, 3, 3, -1, -1]]),
+    prefixes=np.array([[0, 0, 0, 0, 0, 0, 0, 0, 3, 3, -1, -1]]),
+    positions=np.array([[0, 1, 2, 3, 4, 3, 4, 5, 0, 1, 0, 0]]),
+  )
+  mask = packing.segments >= 0
+  got = jax.jit(transformer.hidden, static_argnums=0)(
+    config, params, tokens, mask, packing=packing
+  )
+  for columns in ([0, 1, 2, 3, 4], [0, 1, 2, 5, 6, 7], [8, 9]):
+    expected = reference.hidden(config, params, tokens[:, columns])
+    np.testing.assert_allclose(got[:, columns], expected, atol=1e-5)
+  assert np.isfinite(got).all()
 
 
 def test_padding_has_no_gradient():
@@ -133,7 +175,7 @@ def test_padding_has_no_gradient():
   assert not table[20:].any() and table[:20].any()
 
 
-@BOTH
+@KINDS
 @pytest.mark.parametrize('step', [1, R], ids=['one', 'all'])
 def test_cached_equals_full_forward(config, step):
   params = make_params(config)
@@ -158,7 +200,7 @@ def _response_loss(hidden, mask):
   return jnp.sum(jnp.where(mask[..., None], jnp.sin(hidden), 0.0))
 
 
-@BOTH
+@KINDS
 def test_shared_prompt_scores_and_gradients(config):
   """K responses after one prompt: values and gradients of the full forward."""
   params = make_params(config)

@@ -31,9 +31,10 @@ def _row(config, params, tokens):
   tables = params['embedding']
   x = np.zeros((len(tokens), config.d_model))
   for t, token in enumerate(tokens):
-    position = min(t, config.max_length - 1)
     x[t] += np.asarray(tables['tokens'], np.float64)[token]
-    x[t] += np.asarray(tables['positions'], np.float64)[position]
+    if config.positions == 'learned':
+      position = min(t, config.max_length - 1)
+      x[t] += np.asarray(tables['positions'], np.float64)[position]
   for layer in range(config.num_layers):
     x = _block(config, _layer_params(params['layers'], layer), layer, x)
   return _layer_norm(params['final_norm'], x)
@@ -51,6 +52,10 @@ def _block(config, params, layer, x):
   mixed = np.zeros((len(x), config.num_heads * config.head_dim))
   for head in range(config.num_heads):
     q, k, v = (y @ kernel[:, i, head] + bias[i, head] for i in range(3))
+    if config.qk_norm:
+      q, k = _rms_norm(params['q_norm'], q), _rms_norm(params['k_norm'], k)
+    if config.positions == 'rotary':
+      q, k = (_rotate(x, config.rope_theta) for x in (q, k))
     columns = slice(head * config.head_dim, (head + 1) * config.head_dim)
     for t in range(len(x)):
       first = 0
@@ -63,6 +68,21 @@ def _block(config, params, layer, x):
   y = _layer_norm(params['mlp_norm'], x)
   y = _gelu(_linear(params['mlp_input'], y))
   return x + _linear(params['mlp_output'], y)
+
+
+def _rotate(x, theta):
+  """Multiplies each pair, as a complex number, by e^(i angle)."""
+  half = x.shape[-1] // 2
+  pairs = x[:, :half] + 1j * x[:, half:]
+  for t in range(len(x)):
+    for i in range(half):
+      pairs[t, i] *= np.exp(1j * t / theta ** (i / half))
+  return np.concatenate([pairs.real, pairs.imag], axis=-1)
+
+
+def _rms_norm(params, x):
+  scale = np.asarray(params['scale'], np.float64)
+  return x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + 1e-6) * scale
 
 
 def _linear(params, x):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from instructjax import rewards
+from instructjax.data import packing
 from instructjax.tasks import reward_model
 from tests import reference
 from tests import small
@@ -48,6 +49,15 @@ def test_loss_equals_float64_twin():
   assert told.keys() < metrics.keys()
   for name, value in told.items():
     reference.assert_close(metrics[name], value, 2e-6)
+
+
+def test_packing_changes_nothing():
+  """Several prompts a row, each with its responses behind it."""
+  batch = small.comparison_rows(8)
+  batch['ranks'][3] = 2  # all tied: no pair
+  packed = packing.comparisons(batch, 40)
+  assert 2 <= len(packed['tokens']) < 8
+  small.assert_trees_close(_gradients(packed), _gradients(batch))
 
 
 def test_overfits_one_batch():

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from instructjax.data import packing
 from instructjax.models import transformer
 from instructjax.tasks import sft
 from tests import reference
@@ -36,6 +37,13 @@ def test_loss_equals_float64_twin():
   expected = language_twin.language_model_loss(logprobs, weights)[0]
   reference.assert_close(metrics['loss/language'], expected)
   reference.assert_close(metrics['loss/total'], expected)
+
+
+def test_packing_changes_nothing():
+  batch = small.language_rows(8)
+  packed = packing.demonstrations(batch, 20)
+  assert 2 <= len(packed['tokens']) < 8
+  small.assert_trees_close(_gradients(packed), _gradients(batch))
 
 
 def test_overfits_one_batch():
