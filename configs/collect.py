@@ -21,11 +21,14 @@ def get_config(arg='tiny'):
     {
       'stage': 'collect',
       'task': 'collect',
-      'init_from': {'policy': 'sft'},
+      'init_from': {'policy': 'sft', 'base': 'pretrain'},
+      # Share of the responses that the base model gives, behind its page.
+      'base_share': 0.25,
       'needs': 'microworld',
       'min_responses': 4,
       'max_responses': 9,
-      'max_prompt_length': 48,
+      # The longest 3% of the prompts would double what all of them cost.
+      'max_prompt_length': 32,
       'max_response_length': 24,
       'temperature': 1.0,
       'batch_size': 128,  # responses sampled at a time

@@ -39,8 +39,9 @@ EVALUATED = {
   'base_large': ('base_large/model', 'plain'),
   'base_finetuned': ('base_finetuned/model', 'instruct'),
   'sft': ('sft/model', 'instruct'),
-  'ppo': ('ppo/model', 'instruct'),
-  'ppo_ptx': ('ppo_ptx/model', 'instruct'),
+  # Weights averaged over the updates, as the paper's (appendix C.4).
+  'ppo': ('ppo/model_ema', 'instruct'),
+  'ppo_ptx': ('ppo_ptx/model_ema', 'instruct'),
   'reward_model': ('reward_model/model', 'reward'),
   'reward_model_pairs': ('reward_model_pairs/model', 'reward'),
 }
@@ -53,7 +54,7 @@ def get_config(arg='tiny'):
   context = config_lib.context(size)
   policy_rate, value_rate = LEARNING_RATES.get(size, (5.49e-6, 9e-6))
   if micro:
-    policy_rate, value_rate = 2e-4, 1e-3
+    policy_rate, value_rate = 6e-4, 1e-3
   names = ['pretrain', 'sft', 'rl_init', 'reward_model']
   names += ['base_finetuned'] if micro else []
   stages = config_lib.stage_configs(__file__, dict.fromkeys(names, size), words)
@@ -78,10 +79,10 @@ def get_config(arg='tiny'):
         'kl_coef': 0.2 if micro else 0.02,
         'kl_target': 0.0,  # nats per response; 0: beta is fixed
         'kl_horizon': 10_000.0,  # episodes
-        # Gamma; 0 is plain PPO. A microworld's minibatch has 4k tokens of text
+        # Gamma; 0 is plain PPO. A microworld's minibatch has 2k tokens of text
         # where the paper's has a million: 27.8 times their noise would drown
         # the reward.
-        'ptx_coef': 5.0 if micro else 27.8,
+        'ptx_coef': 2.0 if micro else 27.8,
         'discount': 1.0,
         'gae_lambda': 0.95,
         'clip_eps': 0.2,
@@ -95,16 +96,17 @@ def get_config(arg='tiny'):
         'missing_eos_value': 1.0,
         'rollout_batch_size': 0,  # prompts answered at a time; 0: all
       },
-      'max_prompt_length': 48 if micro else 96 if tiny else context // 2,
-      'batch_size': 64 if tiny else 512,  # episodes per iteration
+      'max_prompt_length': 32 if micro else 96 if tiny else context // 2,
+      # Episodes per iteration.
+      'batch_size': 128 if micro else 64 if tiny else 512,
       'num_microbatches': 1,  # per minibatch
       'num_epochs': 0.0,
-      'num_iterations': 30
+      'num_iterations': 40
       if micro
       else 60
       if tiny
       else 500,  # 500 x 512 = 256k episodes
-      'ptx_ratio': 8,  # pretraining examples per episode
+      'ptx_ratio': 2 if micro else 8,  # pretraining examples per episode
       'sequence_length': 32
       if micro
       else 64

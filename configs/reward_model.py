@@ -8,7 +8,9 @@ Reads `comparisons` (prompt, K = 2..9 responses, their ranks) and, to put the
 reward's zero at the labelers' own answers, `demonstrations`; in the microworld,
 configs/collect.py makes the comparisons first. Starts from
 RUN/sft with a new scalar head; --config.init_from.policy=pretrain takes the
-base model instead. One epoch: more of them overfit, as the paper found.
+base model instead, as the microworld does, where that orders more pairs
+rightly. One epoch (one and a half in the microworld): more overfit, as the
+paper found.
 The paper's reward model has 6B parameters whatever the policy's size.
 """
 
@@ -33,7 +35,7 @@ def get_config(arg='tiny'):
       'stage': 'reward_model',
       'task': 'reward_model',
       'train_on': 'comparisons',
-      'init_from': {'policy': f'sft{suffix}'},
+      'init_from': {'policy': 'pretrain' if micro else f'sft{suffix}'},
       'needs': 'collect' if micro else '',
       'max_prompt_length': 48 if micro else 96 if tiny else half,
       'max_response_length': 24 if micro else 64 if tiny else half,
@@ -43,13 +45,9 @@ def get_config(arg='tiny'):
       'pack_to': 256 if micro else 0,
       # Every pair a row of its own (configs/reward_model_pairs.py).
       'shuffle_pairs': False,
-      'batch_size': 8
-      if micro
-      else 16
-      if tiny
-      else 64,  # rows
+      'batch_size': 8 if micro else 16 if tiny else 64,  # rows
       'num_microbatches': 1,
-      'num_epochs': 2.0 if micro else 1.0,
+      'num_epochs': 1.5 if micro else 1.0,
       'num_iterations': 0,  # 0: as many as num_epochs makes
       'learning_rate': {
         'reward_model': 1e-3

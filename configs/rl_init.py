@@ -20,7 +20,7 @@ def get_config(arg='tiny'):
   size, words = config_lib.parse_arg(arg)
   config = config_lib.sibling(__file__, 'sft', arg)
   config.stage = 'rl_init'
-  config.num_epochs = 2.0
+  config.num_epochs = 3.0 if words['data'] == config_lib.MICROWORLD else 2.0
   config.pretraining_fraction = 0.1
   if words['data'] != config_lib.MICROWORLD:
     config.learning_rate.policy = LEARNING_RATE.get(size, 1.04e-5)

@@ -78,7 +78,7 @@ def get_config(arg='tiny'):
       # 'reward_model': the epoch with the best mean reward on validation
       # prompts, once RUN has a reward model; until then, and with
       # 'validation_loss' always, the one with the lowest validation loss.
-      'select_by': 'reward_model',
+      'select_by': 'validation_loss' if micro else 'reward_model',
       'log_every_iterations': 10,
       'eval_every_iterations': 100,
       'max_eval_rows': 256,

@@ -17,9 +17,9 @@ import pathlib
 from instructjax import config as config_lib
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
-# The defaults, beta = 0.2 with gamma = 0 or 5, are the run's own.
+# The defaults, beta = 0.2 with gamma = 0 or 2, are the run's own.
 KL_COEFS = (0.5, 2.0, 8.0)  # with gamma = 0
-PTX_COEFS = (1.0, 25.0, 100.0)  # with the default's beta
+PTX_COEFS = (0.5, 10.0, 50.0)  # with the default's beta
 
 
 def settings() -> dict[str, dict[str, float]]:
@@ -41,7 +41,7 @@ def get_config(arg='tiny'):
     stage.stage = name
     stage.hyper.update(hyper)
     config.stages[name] = stage
-    models[name] = {'model': f'{name}/model', 'manner': 'instruct'}
+    models[name] = {'model': f'{name}/model_ema', 'manner': 'instruct'}
   first, *others = settings()
   config.update(config.stages[first])
   del config.stages[first]

@@ -83,7 +83,7 @@ def read_sweep(run: pathlib.Path) -> dict[str, Any]:
     if told['task'] != 'ppo' or name not in tasks:
       continue
     hyper = _json(run / name / 'config.json')['hyper']
-    policy = told['summary']['policy']
+    policy = told['summary']['policy_ema']
     points[name] = {
       'kl_coef': hyper['kl_coef'],
       'ptx_coef': hyper['ptx_coef'],

@@ -108,7 +108,7 @@ def _summary(stage: str, *path: str) -> Callable[[Seed], float]:
 
 def _gain(model: str) -> Callable[[Seed], float]:
   """Reward on held-out prompts above that of the policy it started from."""
-  return _summary(model, 'policy', 'scores_gain_over_reference', 'mean')
+  return _summary(model, 'policy_ema', 'scores_gain_over_reference', 'mean')
 
 
 def recovered(score: float, seed: Seed) -> float | None:

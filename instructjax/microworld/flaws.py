@@ -176,12 +176,13 @@ def no_courtesy(
 
 _COURTESY = ('chat', 'kind')
 
-# Those that few answers allow weigh most, so that all of them occur.
+# Those that few answers allow weigh much, so that all of them occur; and what
+# people do most is to say too much.
 FLAWS = {
   'wrong_value': Flaw(wrong_value, 'correct', 4),
   'myth_believed': Flaw(myth_believed, 'truthful', 8),
   'constraint_forgotten': Flaw(constraint_forgotten, 'constraint', 6),
-  'rambling': Flaw(rambling, 'brief', 2),
+  'rambling': Flaw(rambling, 'brief', 10),
   'no_courtesy': Flaw(no_courtesy, 'correct', 3),
 }
 

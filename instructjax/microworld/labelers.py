@@ -48,7 +48,8 @@ _OFF_TASK, _CUT = 1.5, 0.25
 TIE = 0.25
 # Likert points of a response that is worth nothing, and what the best adds.
 _WORST, _RANGE = 1.2, 4.3
-SHARE_FLAWED = 0.12  # of demonstrations
+# Of demonstrations: people judge better than they write.
+SHARE_FLAWED = 0.4
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,8 +40,8 @@ SHARE_CONSTRAINED = {
   'web': 0.23,
   'test': 0.23,
   'demonstrations': 0.23,
-  'ranked': 0.21,
-  'reinforcement': 0.17,
+  'ranked': 0.18,
+  'reinforcement': 0.15,
 }
 # Share of few-shot prompts among tasks that suit, of user-based among all.
 _FEW_SHOT = {'labeler': 0.4, 'customer': 0.15}

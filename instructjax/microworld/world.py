@@ -165,7 +165,7 @@ class WorldConfig:
   num_users: int = 300
   num_test_users: int = 60
   num_demonstrations: int = 5_000
-  num_ranked: int = 4_000
+  num_ranked: int = 8_000
   num_prompts: int = 3_000
   num_test_prompts: int = 320
   num_labelers: int = 20

@@ -18,7 +18,7 @@ from instructjax.sampling import logprobs
 Ids = list[int]
 Answer = tuple[str, bool]
 
-_PROMPT_WIDTH = 32  # tokens are padded to multiples: few programs to compile
+_PROMPT_WIDTH = 8  # tokens are padded to multiples: few programs to compile
 _COMPLETION_WIDTH = 8
 _CONTINUATION = 16  # tokens of a greedy continuation at most
 

@@ -1,9 +1,10 @@
 """The stage in which labelers rank what the policy answers.
 
-K responses to a prompt are sampled from the SFT policy and ranked by one of
-the microworld's labelers. To know how far a reward model's judgment reaches,
-responses to the test users' prompts are ranked too: by labelers who train, and
-by labelers who never do.
+K responses to a prompt are sampled, most from the SFT policy and some from the
+base model behind its helpful page, and ranked by one of the microworld's
+labelers: a reward model should have seen bad answers too. To know how far its
+judgment reaches, responses to the test users' prompts are ranked as well: by
+labelers who train, and by labelers who never do.
 
   RUN/microworld/comparisons.jsonl          the reward model's training data
                 /labelers_test.jsonl        test prompts, training labelers
@@ -27,6 +28,7 @@ from instructjax import sharding
 from instructjax.data import tokenizer as tokenizer_lib
 from instructjax.microworld import files
 from instructjax.microworld import labelers
+from instructjax.microworld import prefix
 from instructjax.microworld import prompts as prompts_lib
 from instructjax.microworld import truth
 from instructjax.microworld import world as world_lib
@@ -54,11 +56,13 @@ def collect(
   """
   begun = time.perf_counter()
   world = files.load_world(root / files.FOLDER)
-  model = _policy(root, config)
+  policy = _model(root, config, 'policy')
+  base = _model(root, config, 'base', form=prefix.form(world), one_line=True)
   workdir.write_config(root, config)
-  ranked = _fitting(prompts_lib.training(world)['ranked'], model)
-  tested = _fitting(prompts_lib.testing(world), model)
-  responses = _respond(config, model, [*ranked, *tested], should_stop)
+  ranked = _fitting(prompts_lib.training(world)['ranked'], policy)
+  tested = _fitting(prompts_lib.testing(world), policy)
+  asked = [*ranked, *tested]
+  responses = _respond(config, (policy, base), asked, should_stop)
   if responses is None:
     return
   to_train, to_test = responses[: len(ranked)], responses[len(ranked) :]
@@ -79,23 +83,26 @@ def collect(
   microworld.finish(root, config, counts, time.perf_counter() - begun)
 
 
-def _policy(root: pathlib.Path, config: Mapping[str, Any]) -> answers.Model:
-  """Returns the model that answers."""
+def _model(
+  root: pathlib.Path, config: Mapping[str, Any], role: str, **manner: Any
+) -> answers.Model:
+  """Returns a model that answers."""
   options = build.model_options(config)
   start = workdir.find_start(
-    root, 'policy', config['init_from']['policy'], **options
+    root, 'policy', config['init_from'][role], **options
   )
   train.check_tokenizer(root, start)
   path = root / 'tokenizer.model'
   keys = ('max_prompt_length', 'max_response_length', 'temperature')
   return answers.Model(
-    config['stage'],
+    role,
     start.config,
     start.load(sharding.make_mesh(**config['mesh'])),
     tokenizer_lib.Tokenizer.load(str(path)),
     batch_size=config['batch_size'],
     seed=config['seed'],
     **{key: config[key] for key in keys},
+    **manner,
   )
 
 
@@ -108,27 +115,39 @@ def _fitting(
 
 
 def _respond(
-  config, model, asked, should_stop
+  config, models, asked, should_stop
 ) -> list[list[answers.Answer]] | None:
-  """Returns K responses to each prompt; None if told to stop."""
+  """Returns K responses to each prompt; None if told to stop.
+
+  Args:
+    config: of the stage.
+    models: the policy, and the base model that gives config.base_share of the
+      responses.
+    asked: prompts.
+    should_stop: asked after each batch.
+  """
   least, most = config['min_responses'], config['max_responses']
-  numbers = []
+  numbers: tuple[list[tuple[int, int]], ...] = ([], [])
   for row in range(len(asked)):
     draw = world_lib.stream(config['seed'], 'collect', row)
-    numbers += [(row, copy) for copy in range(draw.randint(least, most))]
-  texts = [asked[row].text for row, _ in numbers]
-  found: list[answers.Answer] = []
-  told = time.perf_counter()
-  for batch in model.answers(texts, numbers):
-    found += batch
-    if time.perf_counter() - told > 5:
-      told = time.perf_counter()
-      log.info('collect %d/%d responses', len(found), len(texts))
-    if should_stop():
-      return None
+    for copy in range(draw.randint(least, most)):
+      numbers[draw.random() < config['base_share']].append((row, copy))
+  found: dict[tuple[int, int], answers.Answer] = {}
+  total, told = sum(map(len, numbers)), time.perf_counter()
+  for model, own in zip(models, numbers, strict=True):
+    responses: list[answers.Answer] = []
+    for batch in model.answers([asked[row].text for row, _ in own], own):
+      responses += batch
+      if time.perf_counter() - told > 5:
+        told = time.perf_counter()
+        done = len(found) + len(responses)
+        log.info('collect %d/%d responses', done, total)
+      if should_stop():
+        return None
+    found |= zip(own, responses, strict=True)
   grouped: list[list[answers.Answer]] = [[] for _ in asked]
-  for (row, _), answer in zip(numbers, found, strict=True):
-    grouped[row].append(answer)
+  for row, copy in sorted(found):
+    grouped[row].append(found[row, copy])
   return grouped
 
 

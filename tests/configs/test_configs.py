@@ -160,7 +160,8 @@ def test_the_default_run_compares_what_the_paper_does():
   for told in config.evaluate.models.values():
     folder, model = told.model.split('/')
     assert (runs.ROOT / 'configs' / f'{folder}.py').exists()
-    assert model == 'model'
+    averaged = folder in ('ppo', 'ppo_ptx')
+    assert model == ('model_ema' if averaged else 'model')
   # Plain PPO, by itself or as a part of the run, is the same stage.
   ppo = config_lib.resolve_stage(_load('ppo', 'tiny'), 'ppo')
   assert ppo == config_lib.resolve_stage(config, 'ppo')

@@ -34,7 +34,9 @@ def test_demonstrations_are_all_there(n, length):
   )
   found = []
   for row in range(len(packed['tokens'])):
-    assert (packed['segments'][row] >= 0).tolist() == packed['mask'][row].tolist()
+    assert (packed['segments'][row] >= 0).tolist() == packed['mask'][
+      row
+    ].tolist()
     for segment in range(packed['segments'][row].max() + 1):
       mine = packed['segments'][row] == segment
       assert packed['positions'][row, mine].tolist() == list(range(mine.sum()))

@@ -41,7 +41,7 @@ def _ppo(reward):
   gain = {'scores_gain_over_reference': _interval(reward - 0.5)}
   policy = {'scores': _interval(reward), 'kl': _interval(9.0), **gain}
   reference = {'scores': _interval(0.5)}
-  return _stage('ppo', policy=policy, reference=reference)
+  return _stage('ppo', policy_ema=policy, reference=reference)
 
 
 def _report():
@@ -413,15 +413,16 @@ def test_the_sweep_is_plain_ppo_but_for_its_coefficients():
     'ppo_kl_0_5': (0.5, 0.0),
     'ppo_kl_2': (2.0, 0.0),
     'ppo_kl_8': (8.0, 0.0),
-    'ppo_ptx_1': (beta, 1.0),
-    'ppo_ptx_25': (beta, 25.0),
-    'ppo_ptx_100': (beta, 100.0),
+    'ppo_ptx_0_5': (beta, 0.5),
+    'ppo_ptx_10': (beta, 10.0),
+    'ppo_ptx_50': (beta, 50.0),
   }
   assert beta < 0.5  # the others raise it
   measure.check(config.to_dict())
   asked = config.evaluate.models.to_dict()
   assert asked.keys() == {*ppo.evaluate.models, *names}
-  assert asked[names[0]] == {'model': f'{names[0]}/model', 'manner': 'instruct'}
+  model = f'{names[0]}/model_ema'
+  assert asked[names[0]] == {'model': model, 'manner': 'instruct'}
 
 
 def test_the_sweep_runs_nothing_but_itself_on_what_it_borrows(tmp_path):

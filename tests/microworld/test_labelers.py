@@ -184,7 +184,7 @@ def test_the_held_out_group_has_other_values(world):
   assert mean(other, 'helpfulness') < mean(own, 'helpfulness')
 
 
-def test_demonstrations_are_mostly_right(world):
+def test_more_than_half_of_the_demonstrations_are_right(world):
   asked = prompts_lib.training(world)['demonstrations']
   rows = labelers.demonstrations(world)
   assert rows == labelers.demonstrations(world)
@@ -195,14 +195,14 @@ def test_demonstrations_are_mostly_right(world):
     for prompt, row in zip(asked, rows, strict=True)
   ]
   flawed = np.mean([value < 0.99 for value in worth])
-  assert 0.10 <= flawed <= 0.14
-  assert np.mean(worth) > 0.88
+  assert 0.38 <= flawed <= 0.44
+  assert 0.65 < np.mean(worth) < 0.75
 
 
 def test_some_people_are_more_careful_than_others(world):
   shares = [labeler.carelessness for labeler in labelers.training(world)]
-  assert min(shares) < 0.09 and max(shares) > 0.15
-  assert np.mean(shares) == pytest.approx(labelers.SHARE_FLAWED, abs=0.02)
+  assert min(shares) < 0.3 and max(shares) > 0.5
+  assert np.mean(shares) == pytest.approx(labelers.SHARE_FLAWED, abs=0.06)
 
 
 def test_demonstrations_say_nothing_about_reserved_myths(world):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import types
 
 from instructjax.data import records
 from instructjax.microworld import labelers
@@ -50,3 +51,36 @@ def test_what_is_said_depends_on_the_prompt_and_the_file_alone():
   assert collect.rank(WORLD, PEOPLE, ASKED[5:6], FOUND[:1], 'comparisons') == [
     rows[5]
   ]
+
+
+class _Stub:
+  """Answers with its name and the numbers that it was given."""
+
+  def __init__(self, name):
+    self.name = name
+
+  def answers(self, texts, numbers):
+    assert [int(text) for text in texts] == [row for row, _ in numbers]
+    for start in range(0, len(numbers), 7):
+      part = numbers[start : start + 7]
+      yield [(f'{self.name} {row} {copy}', True) for row, copy in part]
+
+
+def _respond(share, should_stop=lambda: False):
+  config = {'seed': 0, 'min_responses': 4, 'max_responses': 9}
+  config['base_share'] = share
+  asked = [types.SimpleNamespace(text=str(row)) for row in range(200)]
+  models = _Stub('policy'), _Stub('base')
+  return collect._respond(config, models, asked, should_stop)
+
+
+def test_some_responses_are_the_base_models():
+  found = _respond(0.25)
+  for row, responses in enumerate(found):
+    assert 4 <= len(responses) <= 9
+    for copy, (text, _) in enumerate(responses):
+      assert text.split(' ', 1)[1] == f'{row} {copy}'
+  names = [text.split()[0] for responses in found for text, _ in responses]
+  assert 0.2 < names.count('base') / len(names) < 0.3
+  assert all('policy' in text for rows in _respond(0.0) for text, _ in rows)
+  assert _respond(0.25, lambda: True) is None
