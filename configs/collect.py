@@ -1,13 +1,14 @@
-"""Responses of the SFT policy, ranked by the microworld's labelers.
+"""Responses of SFT and of the base model, ranked by the microworld's labelers.
 
   python -m instructjax.main --config=configs/collect.py --workdir=RUN
 
 Samples K = 4 to 9 responses to each prompt that RUN/microworld/to_rank.jsonl
-lists and has one labeler rate them and rank them with ties (paper, section
-3.4): the reward model's comparisons.jsonl. The prompts are drawn again from
-world.json, as labelers judge by more than a text. Responses to the test users'
-prompts are ranked as well, by labelers who train and by labelers who never do:
-labelers_test.jsonl and labelers_heldout.jsonl. Half a minute on two CPU cores.
+lists, but for the longest, and has one labeler rate them and rank them with
+ties (paper, section 3.4): the reward model's comparisons.jsonl. The prompts are
+drawn again from world.json, as labelers judge by more than a text. Responses to
+the test users' prompts are ranked as well, by labelers who train and by
+labelers who never do: labelers_test.jsonl and labelers_heldout.jsonl. Two
+minutes on two CPU cores.
 """
 
 import ml_collections

@@ -48,7 +48,8 @@ def get_config(arg='tiny'):
     # With these a small model copies from its prompt after half the tokens.
     model['positions'] = 'rotary'
     model['qk_norm'] = True
-    batch_size, learning_rate = 16, 6e-3
+    batch_size = 16
+    learning_rate = 6e-3 if size == 'tiny' else learning_rate
   length = model['max_length']
   num_iterations = 0 if tiny else round(300e9 / (batch_size * length))
   return ml_collections.ConfigDict(

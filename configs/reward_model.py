@@ -42,7 +42,7 @@ def get_config(arg='tiny'):
       'max_responses': 9,  # K_max: rows are padded to it
       # Tokens of a row that holds several prompts, each with all its responses;
       # 0: one prompt a row, padded.
-      'pack_to': 256 if micro else 0,
+      'pack_to': 264 if micro else 0,
       # Every pair a row of its own (configs/reward_model_pairs.py).
       'shuffle_pairs': False,
       'batch_size': 8 if micro else 16 if tiny else 64,  # rows

@@ -21,6 +21,7 @@ def get_config(arg='tiny'):
   config = config_lib.sibling(__file__, 'reward_model', arg)
   config.stage = 'reward_model_pairs'
   config.shuffle_pairs = True
-  # K = 4 to 9 responses make 6 to 36 pairs; a row holds half as many prompts.
+  # K = 4 to 9 responses make 6 to 36 pairs, 18 on average. A packed row holds
+  # about twice as many pairs as it held prompts.
   config.batch_size *= 8 if config.pack_to else 16
   return config

@@ -1,4 +1,4 @@
-"""Where the paper's RL starts: 2 epochs with 10% pretraining text (C.3).
+"""Where the paper's RL starts: few epochs with 10% pretraining text (C.3).
 
   python -m instructjax.main --config=configs/rl_init.py --workdir=RUN
   python -m instructjax.main --config=configs/rl_init.py:tiny,data=DIR \
@@ -6,8 +6,8 @@
 
 Supervised fine-tuning once more from the base model, as configs/sft.py but
 with its own learning rates, 2 epochs, and pretraining text for a tenth of the
-rows. configs/ppo_ptx.py starts from RUN/rl_init when it is there, and from
-RUN/sft otherwise.
+rows; in the microworld as many epochs as SFT, at its rate. configs/ppo_ptx.py
+starts from RUN/rl_init when it is there, and from RUN/sft otherwise.
 """
 
 from instructjax import config as config_lib
@@ -20,9 +20,9 @@ def get_config(arg='tiny'):
   size, words = config_lib.parse_arg(arg)
   config = config_lib.sibling(__file__, 'sft', arg)
   config.stage = 'rl_init'
-  config.num_epochs = 3.0 if words['data'] == config_lib.MICROWORLD else 2.0
   config.pretraining_fraction = 0.1
   if words['data'] != config_lib.MICROWORLD:
+    config.num_epochs = 2.0
     config.learning_rate.policy = LEARNING_RATE.get(size, 1.04e-5)
   config.select_by = 'last'
   config.save_epochs = False

@@ -15,6 +15,7 @@ import numpy as np
 
 from instructjax import sharding
 from instructjax import trainer
+from instructjax.data import packing
 from instructjax.tasks import ppo
 from instructjax.tasks import reward_model
 from instructjax.tasks import sft
@@ -26,7 +27,7 @@ MESHES = {
   'tensor': {'data': 2, 'tensor': 4},
 }
 ROWS = 16
-# One layer, as 24 programs are compiled; it is stacked like any other number.
+# One layer, as 32 programs are compiled; it is stacked like any other number.
 CONFIG = dataclasses.replace(small.CONFIG, num_layers=1)
 
 
@@ -38,6 +39,13 @@ def _sft():
 def _reward_model():
   task = reward_model.RewardModel({'policy': CONFIG})
   return task, small.comparison_rows(ROWS), 2
+
+
+def _packed():
+  """The reward model on rows of several prompts."""
+  packed = packing.comparisons(small.comparison_rows(6 * ROWS), 60)
+  task = reward_model.RewardModel({'policy': CONFIG})
+  return task, {name: rows[:ROWS] for name, rows in packed.items()}, 2
 
 
 def _ppo():
@@ -54,7 +62,12 @@ def _ppo():
 
 
 # Each makes (task, batch, number of micro-batches).
-TASKS = {'sft': _sft, 'reward_model': _reward_model, 'ppo': _ppo}
+TASKS = {
+  'sft': _sft,
+  'reward_model': _reward_model,
+  'packed': _packed,
+  'ppo': _ppo,
+}
 
 
 def _policy(seed):

@@ -139,7 +139,7 @@ def test_eight_devices_equal_one(run_python):
     ['-m', 'tests.sharded_steps'], devices=8, env=hurry, timeout=900
   )
   reports = json.loads(run.stdout)
-  assert len(reports) == 9
+  assert len(reports) == 12
   for name, report in reports.items():
     task, layout = name.split()
     assert report['loss'] < 1e-5, name

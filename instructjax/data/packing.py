@@ -1,8 +1,8 @@
 """Several sequences in one row, so that little of a batch is padding.
 
-A sequence sees itself only (`transformer.Packing`), so what is learned is what
-rows of one sequence each would teach. Which sequences share a row is a function
-of the data and their order alone.
+A sequence sees itself only (`transformer.Packing`), so its loss is what it
+would be in a row of its own. Which sequences share a row is a function of the
+data and their order alone.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def comparisons(rows: Rows, length: int) -> Packed:
   members = _assign(lengths, length)
   packed = _empty(len(members), length)
   packed['token_mask'] = packed.pop('mask')
-  packed['prefixes'] = np.zeros_like(packed['segments'])
+  packed['prefixes'] = packed['segments'].copy()
   most = max(map(len, members), default=1)
   shape = (len(members), most, rows['mask'].shape[1])
   packed |= {

@@ -75,7 +75,12 @@ class ModelConfig:
         f'model.dropout must be in [0, 1), given {self.dropout!r}: use 0 for'
         ' no dropout.'
       )
-    if self.rope_theta <= 1.0:
+    if type(self.qk_norm) is not bool:
+      raise errors.UserError(
+        f'model.qk_norm must be true or false, given {self.qk_norm!r}: choose'
+        ' one.'
+      )
+    if not (isinstance(self.rope_theta, (int, float)) and self.rope_theta > 1):
       raise errors.UserError(
         f'model.rope_theta must be above 1, given {self.rope_theta!r}: use'
         ' 10000 if in doubt.'

@@ -10,8 +10,9 @@ leading axis L and a scan runs over it:
 
 Rotary positions have no table; normed queries and keys have 'q_norm' and
 'k_norm' in their layers.
-A token's position is the number of kept tokens before it, so padding, on
-whichever side and whatever it holds, changes nothing at kept tokens.
+A token's position is the number of kept tokens before it in its sequence, so
+padding, on whichever side and whatever it holds, changes nothing at kept
+tokens.
 """
 
 from __future__ import annotations

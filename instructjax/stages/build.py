@@ -159,6 +159,8 @@ def longest(config: Plain, feeds) -> int:
     return config['sequence_length']
   response = config.get('hyper', config)['max_response_length']
   both = config['max_prompt_length'] + response
+  if config.get('pretraining_fraction'):
+    return max(both, config['pack_to'])
   if config['task'] == 'ppo' and feeds.spec('pretraining') is not None:
     return max(both, config['sequence_length'])
   return both
@@ -198,8 +200,8 @@ def check_lengths(
       raise errors.UserError(
         f'sequences of up to {longest} tokens (prompt and response) need a'
         f' {role} with as many positions, and its max_length is'
-        f' {config.max_length}: lower max_prompt_length, max_response_length'
-        ' or sequence_length.'
+        f' {config.max_length}: lower max_prompt_length, max_response_length,'
+        ' sequence_length or pack_to.'
       )
 
 

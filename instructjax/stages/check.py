@@ -50,6 +50,8 @@ LEAST = {
   'max_response_length': 1,
   'min_responses': 2,
   'max_responses': 2,
+  'base_share': 0.0,
+  'pack_to': 0,
   'sequence_length': 2,
   'ptx_ratio': 1,
   'log_every_iterations': 0,
@@ -135,6 +137,14 @@ def _training_values(config: Plain) -> None:
     raise errors.UserError(
       f'{_name(config, "num_iterations")} or num_epochs must be more than 0.'
     )
+  if config['train_on'] in ('demonstrations', 'public_tasks'):
+    longest = config['max_prompt_length'] + config['max_response_length']
+    if 0 < config['pack_to'] < longest:
+      raise errors.UserError(
+        f'{_name(config, "pack_to")}={config["pack_to"]} is less than'
+        f' max_prompt_length + max_response_length={longest}: use {longest} or'
+        ' more, or 0 for rows of one demonstration each.'
+      )
   if config.get('reward_function'):
     rewards.load_function(config['reward_function'])
 
@@ -148,6 +158,11 @@ def _making_values(config: Plain) -> None:
         f'{_name(config, f"world.{key}")}={value} must be at least {least}:'
         ' raise it.'
       )
+  if config.get('base_share', 0.0) > 1:
+    raise errors.UserError(
+      f'{_name(config, "base_share")}={config["base_share"]} must be at most 1:'
+      ' lower it.'
+    )
   least = config.get('min_responses', 0)
   most = config.get('max_responses', 0)
   if not least <= most <= records.MAX_RESPONSES:

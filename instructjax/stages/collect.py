@@ -88,9 +88,7 @@ def _model(
 ) -> answers.Model:
   """Returns a model that answers."""
   options = build.model_options(config)
-  start = workdir.find_start(
-    root, 'policy', config['init_from'][role], **options
-  )
+  start = workdir.find_start(root, role, config['init_from'][role], **options)
   train.check_tokenizer(root, start)
   path = root / 'tokenizer.model'
   keys = ('max_prompt_length', 'max_response_length', 'temperature')

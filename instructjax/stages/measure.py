@@ -81,6 +81,13 @@ def check(config: Plain) -> None:
         f'config.evaluate.models.{name}.manner={told["manner"]!r} is not one'
         f' of {", ".join(MANNERS)}.{errors.nearest(told["manner"], MANNERS)}'
       )
+    averaged = pathlib.PurePath(told['model']).name == 'model_ema'
+    if averaged and not config.get('ema_decay', 1.0):
+      raise errors.UserError(
+        f'config.evaluate.models.{name}.model={told["model"]} holds averaged'
+        ' weights, and there are none with ema_decay=0: name the model beside'
+        ' it, or average.'
+      )
 
 
 def models(

@@ -70,6 +70,8 @@ def test_dict_round_trip_and_hash():
     (lambda: config_lib.preset('tiny', attention='x'), ['attention']),
     (lambda: config_lib.preset('tiny', positions='rope'), ['positions']),
     (lambda: config_lib.preset('tiny', rope_theta=0.5), ['rope_theta', '0.5']),
+    (lambda: config_lib.preset('tiny', rope_theta='x'), ['rope_theta', "'x'"]),
+    (lambda: config_lib.preset('tiny', qk_norm='no'), ['qk_norm', "'no'"]),
     (
       lambda: config_lib.preset('tiny', positions='rotary', head_dim=5),
       ['head_dim', 'use 6'],

@@ -58,6 +58,10 @@ def test_packing_changes_nothing():
   packed = packing.comparisons(batch, 40)
   assert 2 <= len(packed['tokens']) < 8
   small.assert_trees_close(_gradients(packed), _gradients(batch))
+  even = {name: rows[:2] for name, rows in packed.items()}
+  small.assert_trees_close(
+    _gradients(even, num_microbatches=2), _gradients(even)
+  )
 
 
 def test_overfits_one_batch():
