@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from instructjax.microworld import evaluation
 from instructjax.microworld import figures
 
 Results = Mapping[str, Any]
@@ -51,7 +52,8 @@ def win_rates(results: Results) -> Any:
   found = {
     title: {
       model: _of_seeds(results, lambda r, m=model, k=key: r[k][m]['mean'])
-      for model in results['report'][key]
+      for model in evaluation.NAMES
+      if model in results['report'][key]
     }
     for title, key in panels.items()
   }
