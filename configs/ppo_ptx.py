@@ -51,11 +51,9 @@ EVALUATED = {
 def get_config(arg='tiny'):
   size, words = config_lib.parse_arg(arg)
   micro = words['data'] == config_lib.MICROWORLD
-  tiny = micro or size == 'tiny'  # the run, whatever the model
+  tiny = size == 'tiny'
   context = config_lib.context(size)
   policy_rate, value_rate = LEARNING_RATES.get(size, (5.49e-6, 9e-6))
-  if micro and size == 'tiny':
-    policy_rate, value_rate = 6e-4, 1e-3
   names = ['pretrain', 'sft', 'rl_init', 'reward_model']
   names += ['base_finetuned'] if micro else []
   stages = config_lib.stage_configs(__file__, dict.fromkeys(names, size), words)
@@ -67,23 +65,18 @@ def get_config(arg='tiny'):
       'train_on': 'prompts',
       # a|b: the first that is there; the last is run if none is.
       'init_from': {
-        'policy': 'rl_init' if micro else 'rl_init|sft',
+        'policy': 'rl_init|sft',
         'reward_model': 'reward_model',
       },
       # 'MODULE:NAME' or 'FILE.py:NAME' of a Python function responses ->
       # scores that takes the reward model's place.
       'reward_function': '',
-      'needs': 'microworld' if micro else '',
+      'needs': '',
       'hyper': {
-        # Beta. The microworld's reward model knows less of its labelers than
-        # the paper's did: further from the start its score misleads.
-        'kl_coef': 0.2 if micro else 0.02,
+        'kl_coef': 0.02,  # beta
         'kl_target': 0.0,  # nats per response; 0: beta is fixed
         'kl_horizon': 10_000.0,  # episodes
-        # Gamma; 0 is plain PPO. A microworld's minibatch has 2k tokens of text
-        # where the paper's has a million: 27.8 times their noise would drown
-        # the reward.
-        'ptx_coef': 2.0 if micro else 27.8,
+        'ptx_coef': 27.8,  # gamma; 0 is plain PPO
         'discount': 1.0,
         'gae_lambda': 0.95,
         'clip_eps': 0.2,
@@ -92,27 +85,18 @@ def get_config(arg='tiny'):
         'num_minibatches': 4 if tiny else 8,
         'inner_epochs': 1,
         'temperature': 1.0,
-        'max_response_length': 24 if micro else 48 if tiny else context // 2,
+        'max_response_length': 48 if tiny else context // 2,
         'missing_eos': 'subtract',  # or 'keep', 'replace'
         'missing_eos_value': 1.0,
         'rollout_batch_size': 0,  # prompts answered at a time; 0: all
       },
-      'max_prompt_length': 32 if micro else 96 if tiny else context // 2,
-      # Episodes per iteration.
-      'batch_size': 128 if micro else 64 if tiny else 512,
+      'max_prompt_length': 96 if tiny else context // 2,
+      'batch_size': 64 if tiny else 512,  # episodes per iteration
       'num_microbatches': 1,  # per minibatch
       'num_epochs': 0.0,
-      'num_iterations': 40
-      if micro
-      else 60
-      if tiny
-      else 500,  # 500 x 512 = 256k episodes
-      'ptx_ratio': 2 if micro else 8,  # pretraining examples per episode
-      'sequence_length': 32
-      if micro
-      else 64
-      if tiny
-      else context,  # of a pretraining example
+      'num_iterations': 60 if tiny else 500,  # 500 x 512 = 256k episodes
+      'ptx_ratio': 8,  # pretraining examples per episode
+      'sequence_length': 64 if tiny else context,  # of a pretraining example
       'learning_rate': {'policy': policy_rate, 'value': value_rate},
       'schedule': {
         'kind': 'constant',
@@ -141,12 +125,34 @@ def get_config(arg='tiny'):
     }
   )
   if micro:
-    config.also = 'ppo,base_finetuned'
-    config.evaluate.models = {
-      name: {'model': model, 'manner': manner}
-      for name, (model, manner) in EVALUATED.items()
-    }
-    config.stages.ppo = config_lib.as_stage(config)
-    config.stages.ppo.stage = 'ppo'
-    config.stages.ppo.hyper.ptx_coef = 0.0
+    _in_the_microworld(config, size)
   return config
+
+
+def _in_the_microworld(config, size):
+  """Makes it the run of minutes that compares all models of a microworld."""
+  config.init_from.policy = 'rl_init'
+  config.needs = 'microworld'
+  # Its reward model knows less of its labelers than the paper's did: further
+  # from the start its score misleads.
+  config.hyper.kl_coef = 0.2
+  # A minibatch has 2k tokens of text where the paper's has a million: 27.8
+  # times their noise would drown the reward.
+  config.hyper.ptx_coef = 2.0
+  config.hyper.num_minibatches = 4
+  config.hyper.max_response_length = 24
+  config.max_prompt_length = 32
+  config.batch_size = 128
+  config.num_iterations = 40
+  config.ptx_ratio = 2
+  config.sequence_length = 32
+  if size == 'tiny':
+    config.learning_rate.policy = 6e-4
+  config.also = 'ppo,base_finetuned'
+  config.evaluate.models = {
+    name: {'model': model, 'manner': manner}
+    for name, (model, manner) in EVALUATED.items()
+  }
+  config.stages.ppo = config_lib.as_stage(config)
+  config.stages.ppo.stage = 'ppo'
+  config.stages.ppo.hyper.ptx_coef = 0.0

@@ -175,30 +175,17 @@ def _bar_figure(
   line: float | None = None,
 ) -> Any:
   """A row of panels {title: {model: a number a seed}} of shares as bars."""
-  import matplotlib.pyplot as plt
-
   models = list(next(iter(panels.values())))
-  figure, axes = plt.subplots(
-    1,
-    len(panels),
-    figsize=(1.4 + 2.5 * len(panels), 1.3 + 0.38 * len(models)),
-    layout='constrained',
-    sharey=True,
-    squeeze=False,
-  )
-  for axis, (name, values) in zip(axes[0], panels.items(), strict=True):
+  figure, axes = figures.bar_panels(models, list(panels), title)
+  for axis, values in zip(axes, panels.values(), strict=True):
     for row, model in enumerate(models):
       _bar(axis, row, model, values[model])
     if line is not None:
       axis.axvline(line, color='black', lw=1, ls='--')
-    axis.set_title(name, fontsize=10)
     axis.set_xlim(0, 1.2)
     axis.set_xticks((0, 0.5, 1), ('0%', '50%', '100%'))
     axis.spines[['top', 'right']].set_visible(False)
     axis.tick_params(axis='y', length=0)
-  axes[0, 0].set_yticks(range(len(models)), map(figures.label, models))
-  axes[0, 0].invert_yaxis()
-  figure.suptitle(title, fontsize=11, fontweight='bold')
   return figure
 
 

@@ -143,27 +143,36 @@ def _columns(
 
 def _bar_figure(report: Mapping[str, Any], title: str, panels: list) -> Any:
   """A row of panels of horizontal bars; None if there is nothing to show."""
-  import matplotlib.pyplot as plt
-
   panels = [panel for panel in panels if panel[1]]
   if not panels:
     return None
   models = report['models']
+  figure, axes = bar_panels(models, [name for name, _, _ in panels], title)
+  for axis, (_, values, line) in zip(axes, panels, strict=True):
+    _bars(axis, models, values, line)
+  return figure
+
+
+def bar_panels(
+  models: Sequence[str], names: Sequence[str], title: str
+) -> tuple[Any, Sequence[Any]]:
+  """Returns a figure and its row of named axes, a line for each model."""
+  import matplotlib.pyplot as plt
+
   figure, axes = plt.subplots(
     1,
-    len(panels),
-    figsize=(1.4 + 2.7 * len(panels), 1.3 + 0.38 * len(models)),
+    len(names),
+    figsize=(1.4 + 2.7 * len(names), 1.3 + 0.38 * len(models)),
     layout='constrained',
     sharey=True,
     squeeze=False,
   )
-  for axis, (name, values, line) in zip(axes[0], panels, strict=True):
-    _bars(axis, models, values, line)
+  for axis, name in zip(axes[0], names, strict=True):
     axis.set_title(name, fontsize=10)
   axes[0, 0].set_yticks(range(len(models)), [label(m) for m in models])
   axes[0, 0].invert_yaxis()
   figure.suptitle(title, fontsize=11, fontweight='bold')
-  return figure
+  return figure, axes[0]
 
 
 def _bars(axis: Any, models: Sequence, values: Mapping, line: Any) -> None:

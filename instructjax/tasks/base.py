@@ -1,12 +1,13 @@
 """What a task brings to the trainer, and sensible defaults for most of it.
 
-A new algorithm subclasses `Task`, gives `init` and `loss`, and overrides
-whatever else differs from plain supervised training. Batches are dicts of
-arrays whose leading axis counts rows.
+A new algorithm subclasses `Task`, gives `init`, `loss` and `exports`, and
+overrides whatever else differs from plain supervised training. Batches are
+dicts of arrays whose leading axis counts rows.
 """
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Iterator, Mapping
 import dataclasses
 from typing import Any
@@ -28,13 +29,14 @@ class Model:
   params: PyTree
 
 
-class Task:
+class Task(abc.ABC):
   """One kind of training; see trainer.fit for when each method runs.
 
   Tasks are built from `models`, the ModelConfig of every role they start
   from; they hold no arrays.
   """
 
+  @abc.abstractmethod
   def init(
     self, key: jax.Array, start: Mapping[str, PyTree]
   ) -> tuple[PyTree, PyTree]:
@@ -48,7 +50,6 @@ class Task:
     Returns:
       ({network: params} to train, {network: params} without gradient).
     """
-    raise NotImplementedError
 
   def extras(self) -> PyTree:
     """Returns what adapts besides parameters, as arrays."""
@@ -71,17 +72,17 @@ class Task:
     del key
     return batch
 
+  @abc.abstractmethod
   def loss(
     self, params: PyTree, frozen: PyTree, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
     """Returns f32[] and metrics, both sums over the batch's rows; pure."""
-    raise NotImplementedError
 
   def adapt(self, extras: PyTree, metrics: Metrics) -> PyTree:
     """Returns the extras of the next iteration from `prepare`'s metrics."""
     del metrics
     return extras
 
+  @abc.abstractmethod
   def exports(self, state: Any) -> dict[str, Model]:
     """Returns {folder name: model} to hand on; 'model' is the result."""
-    raise NotImplementedError
