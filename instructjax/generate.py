@@ -230,4 +230,4 @@ def _write(out: str, text: str, mode: str) -> None:
 
 
 if __name__ == '__main__':
-  sys.exit(cli.run(command, sys.argv[1:]))
+  sys.exit(cli.start(command))

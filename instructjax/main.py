@@ -101,4 +101,4 @@ def command(argv: Sequence[str]) -> int:
 
 
 if __name__ == '__main__':
-  sys.exit(cli.run(command, sys.argv[1:]))
+  sys.exit(cli.start(command))

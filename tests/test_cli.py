@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import time
 
@@ -92,10 +94,9 @@ def test_a_mistake_is_one_line_and_a_defect_keeps_its_traceback(capsys):
   assert cli.run(len, ['a', 'b', 'c']) == 3
 
 
-def test_the_console_script(monkeypatch, capsys):
+def test_the_console_script(capsys):
   def call(*argv):
-    monkeypatch.setattr(sys, 'argv', ['instructjax', *argv])
-    return cli.main(), *capsys.readouterr()
+    return cli.dispatch(argv), *capsys.readouterr()
 
   status, out, err = call('--help')
   assert status == 0 and err == ''
@@ -108,3 +109,20 @@ def test_the_console_script(monkeypatch, capsys):
   assert (status, out) == (2, '') and 'no such file' in err
   status, out, err = call('generate')
   assert (status, out) == (2, '') and 'required: --model' in err
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='other systems have none')
+def test_a_program_asks_for_huge_pages_unless_told(tmp_path):
+  program = tmp_path / 'program.py'
+  program.write_text(
+    'import os, sys\nfrom instructjax import cli\n'
+    "def show(argv): print(argv, os.environ['GLIBC_TUNABLES']); return 7\n"
+    'sys.exit(cli.start(show))\n'
+  )
+  command = [sys.executable, '-W', 'error', str(program), '--a b', '']
+  for given, seen in (None, 'glibc.malloc.hugetlb=1'), ('x', 'x'):
+    env = {k: v for k, v in os.environ.items() if k != 'GLIBC_TUNABLES'}
+    env.update({'GLIBC_TUNABLES': given} if given else {})
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (7, '')
+    assert done.stdout == f"['--a b', ''] {seen}\n"
