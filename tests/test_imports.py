@@ -19,7 +19,6 @@ LAYERS = (
     'leaves',
     {
       'errors',
-      'host_memory',
       'sharding',
       'optim',
       'metrics',
