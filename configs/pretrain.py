@@ -49,7 +49,7 @@ def get_config(arg='tiny'):
     model['positions'] = 'rotary'
     model['qk_norm'] = True
     batch_size = 16
-    learning_rate = 6e-3 if size == 'tiny' else learning_rate
+    learning_rate = 8e-3 if size == 'tiny' else learning_rate
   length = model['max_length']
   num_iterations = 0 if tiny else round(300e9 / (batch_size * length))
   return ml_collections.ConfigDict(
@@ -64,7 +64,7 @@ def get_config(arg='tiny'):
       'sequence_length': length,
       'batch_size': batch_size,
       'num_microbatches': 1,
-      'num_epochs': 1.2 if micro else 1.0,
+      'num_epochs': 0.9 if micro else 1.0,
       'num_iterations': num_iterations,  # 0: as many as num_epochs makes
       'learning_rate': {'policy': learning_rate},
       'schedule': {
@@ -80,6 +80,8 @@ def get_config(arg='tiny'):
         'decay_share': 1.0 if tiny else 260e9 / 300e9,
         'final_fraction': 0.1,
       },
+      # GPT-3's, or 'muon', which takes the same numbers.
+      'optimizer': 'muon' if micro else 'adam',
       'adam': {
         'b1': 0.9,
         'b2': 0.95,

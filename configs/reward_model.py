@@ -61,6 +61,7 @@ def get_config(arg='tiny'):
         'decay_share': 1.0,
         'final_fraction': 0.1,
       },
+      'optimizer': 'adam',  # or 'muon', with the same numbers
       'adam': {
         'b1': 0.9,
         'b2': 0.95,

@@ -65,6 +65,7 @@ def get_config(arg='tiny'):
       },
       # Beta from the paper; the rest it does not print: epsilon and clipping
       # are GPT-3's, and fine-tuning runs without weight decay.
+      'optimizer': 'adam',  # or 'muon', with the same numbers
       'adam': {
         'b1': 0.9,
         'b2': 0.95,

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 
 import jax
 import optax
+from optax import contrib
+
+_MUON_RMS = 0.2
 
 
 def schedule(
@@ -63,8 +66,67 @@ def adam(
   clipping off. Moments: GPT-3 and InstructGPT (beta2 0.95); epsilon and
   clipping are GPT-3's, as the InstructGPT paper does not print them.
   """
+  scale = optax.scale_by_adam(b1=b1, b2=b2, eps=eps)
+  return _decoupled(scale, learning_rate, weight_decay, max_grad_norm)
+
+
+def muon(
+  learning_rate: optax.Schedule,
+  *,
+  b1: float = 0.9,
+  b2: float = 0.95,
+  eps: float = 1e-8,
+  weight_decay: float = 0.0,
+  max_grad_norm: float = 1.0,
+) -> optax.GradientTransformation:
+  """As `adam`, but the layers' matrices move along orthogonal directions.
+
+  A matrix's momentum (0.95, Nesterov's) is replaced by the nearest matrix whose
+  singular values are all near 1, scaled to a root mean square of 0.2, which is
+  about that of Adam's updates: both take the same learning rate. Queries, keys
+  and values are a matrix each. All other parameters move by Adam, here with
+  Nesterov's momentum too. The paper's models were trained by Adam.
+
+  Source: Jordan et al. 2024, Muon (kellerjordan.github.io/posts/muon); the
+    scale from Liu et al. 2025 (arXiv:2502.16982), section 2.2.
+  """
+  scale = contrib.muon(
+    -1.0,  # the sign is left to the learning rate
+    eps=eps,
+    adam_b1=b1,
+    adam_b2=b2,
+    consistent_rms=_MUON_RMS,
+    muon_weight_dimension_numbers=_matrices,
+  )
+  return _decoupled(scale, learning_rate, weight_decay, max_grad_norm)
+
+
+OPTIMIZERS = {'adam': adam, 'muon': muon}
+
+
+def _matrices(params):
+  """Says of each kernel of the stacked layers which axes it maps to which."""
+
+  def axes(path, leaf):
+    names = [key.key for key in path]
+    if 'layers' not in names or names[-1] != 'kernel':
+      return None
+    # [L, D, features], or [L, D, 3, H, head_dim] of queries, keys and values.
+    output = (2,) if leaf.ndim == 3 else (3, 4)
+    return contrib.MuonDimensionNumbers((1,), output)
+
+  return jax.tree_util.tree_map_with_path(axes, params)
+
+
+def _decoupled(
+  scale: optax.GradientTransformation,
+  learning_rate: optax.Schedule,
+  weight_decay: float,
+  max_grad_norm: float,
+) -> optax.GradientTransformation:
+  """Clips, scales by moments, lets weights decay, applies the rate."""
   steps = [optax.clip_by_global_norm(max_grad_norm)] if max_grad_norm else []
-  steps.append(optax.scale_by_adam(b1=b1, b2=b2, eps=eps))
+  steps.append(scale)
   if weight_decay:
     steps.append(optax.add_decayed_weights(weight_decay, mask=_decays))
   steps.append(optax.scale_by_learning_rate(learning_rate))

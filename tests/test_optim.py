@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from instructjax import optim
@@ -119,6 +121,44 @@ def test_weights_decay_and_nothing_else():
   )
   # Two embeddings, four products a block, one head; the rest stays.
   assert sum(decayed) == 7 and len(decayed) == 18
+
+
+def test_muon_turns_the_layers_matrices_and_leaves_the_rest_to_adam():
+  params = small.reward_model()
+  draw = np.random.default_rng(0)
+  grads = jax.tree.map(
+    lambda x: jnp.asarray(draw.normal(size=x.shape), jnp.float32), params
+  )
+  rate = 0.5
+  moved = _update(optim.muon(_constant(rate), max_grad_norm=0), params, grads)
+  adam = optax.nadam(rate, b2=0.95)
+  rest = dict(jax.tree_util.tree_leaves_with_path(_update(adam, params, grads)))
+  kernels = 0
+  for path, update in jax.tree_util.tree_leaves_with_path(moved):
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    if 'layers' not in name or not name.endswith('kernel'):
+      np.testing.assert_allclose(update, rest[path], rtol=1e-5, err_msg=name)
+      continue
+    kernels += 1
+    if update.ndim == 5:  # [L, D, 3, H, head_dim]: three matrices a layer
+      update = jnp.moveaxis(update, 2, 1).reshape(-1, small.D, small.D)
+    values = np.linalg.svd(update, compute_uv=False)
+    values /= rate * 0.2 * np.sqrt(max(update.shape[1:]))
+    # A few steps of Newton and Schulz lift all but the smallest.
+    assert np.mean(values > 0.6) > 0.9 and values.max() < 1.3, name
+    # One matrix with all thirds would not have each of them orthogonal.
+    assert len(values) == small.CONFIG.num_layers * (3 if 'qkv' in name else 1)
+  assert kernels == 4
+
+
+def test_muon_lets_weights_decay_as_adam_does():
+  params = small.reward_model()
+  grads = jax.tree.map(jnp.zeros_like, params)
+  rate = _constant(0.5)
+  for decay in 0.0, 0.1:
+    expected = _update(optim.adam(rate, weight_decay=decay), params, grads)
+    found = _update(optim.muon(rate, weight_decay=decay), params, grads)
+    chex.assert_trees_all_close(found, expected, rtol=1e-6)
 
 
 def test_networks_are_clipped_and_moved_each_on_its_own():

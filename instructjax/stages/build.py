@@ -266,7 +266,8 @@ def schedules(config: Plain, total_steps: int) -> dict[str, Any]:
 
 
 def optimizer(config: Plain, rates: Mapping[str, Any]):
-  """Makes one Adam per network."""
+  """Makes one optimiser per network."""
+  make = optim.OPTIMIZERS[config['optimizer']]
   return optim.per_network(
-    {name: optim.adam(rate, **config['adam']) for name, rate in rates.items()}
+    {name: make(rate, **config['adam']) for name, rate in rates.items()}
   )

@@ -14,6 +14,7 @@ import pathlib
 from typing import Any
 
 from instructjax import errors
+from instructjax import optim
 from instructjax import rewards
 from instructjax import sharding
 from instructjax import tasks
@@ -38,6 +39,7 @@ CHOICES = {
   'loss_on': ('response', 'sequence'),
   'select_by': ('reward_model', 'validation_loss', 'last'),
   'schedule.kind': ('cosine', 'constant'),
+  'optimizer': tuple(optim.OPTIMIZERS),
   'hyper.missing_eos': ppo.MISSING_EOS,
 }
 # What a stage hands on, if not a policy.
