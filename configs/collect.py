@@ -32,7 +32,7 @@ def get_config(arg='tiny'):
       'max_prompt_length': 32,
       'max_response_length': 24,
       'temperature': 1.0,
-      'batch_size': 128,  # responses sampled at a time
+      'batch_size': 256,  # responses sampled at a time
       'stages': config_lib.stage_configs(
         __file__,
         {'microworld': size, 'pretrain': size, 'sft': size},

@@ -283,15 +283,23 @@ def extend(
 
 def repeat_cache(cache: Cache, k: int) -> Cache:
   """Returns the cache of B * k rows, each row k times in a row."""
+  return _of_rows(cache, lambda x, axis: jnp.repeat(x, k, axis=axis))
 
-  def repeat(leaf):  # the batch is the fourth axis from the end
-    return jnp.repeat(leaf, k, axis=leaf.ndim - 4)
+
+def take_cache(cache: Cache, rows: Array) -> Cache:
+  """Returns the cache whose row n is this one's row rows[n], i32[N]."""
+  return _of_rows(cache, lambda x, axis: jnp.take(x, rows, axis=axis))
+
+
+def _of_rows(cache: Cache, pick: Callable[[Array, int], Array]) -> Cache:
+  def pick_layers(leaf):  # the batch is the fourth axis from the end
+    return pick(leaf, leaf.ndim - 4)
 
   return cache.replace(
-    keys=jax.tree.map(repeat, cache.keys),
-    values=jax.tree.map(repeat, cache.values),
-    mask=jnp.repeat(cache.mask, k, axis=0),
-    positions=jnp.repeat(cache.positions, k, axis=0),
+    keys=jax.tree.map(pick_layers, cache.keys),
+    values=jax.tree.map(pick_layers, cache.values),
+    mask=pick(cache.mask, 0),
+    positions=pick(cache.positions, 0),
   )
 
 

@@ -51,8 +51,9 @@ def sample(
   temperature: float = 1.0,
   top_k: int = 0,
   top_p: float = 1.0,
+  rows: Array | None = None,
 ) -> Samples:
-  """Draws one response for each prompt; jit it with the sizes bound.
+  """Draws one response for each key; jit it with the sizes bound.
 
   Token t of row b is drawn with fold_in(keys[b], t), so it depends on its own
   prompt and key alone.
@@ -60,8 +61,8 @@ def sample(
   Args:
     config: the model's shape.
     params: of the transformer.
-    prompts: i32[B, P], left-padded: the last column is each prompt's end.
-    prompt_mask: bool[B, P], kept tokens.
+    prompts: i32[U, P], left-padded: the last column is each prompt's end.
+    prompt_mask: bool[U, P], kept tokens.
     keys: key[B], see `row_keys`.
     max_new_tokens: R.
     eos_id: the token after which a response is over.
@@ -69,11 +70,13 @@ def sample(
     temperature: 0 takes the likeliest token, with log-probs at temperature 1.
     top_k: see `logits.filter_logits`.
     top_p: see `logits.filter_logits`.
+    rows: i32[B], which prompt each response is to: a prompt with several is run
+      once. None: U = B, one response each.
 
   Returns:
     Samples of [B, R].
   """
-  batch, prompt_length = prompts.shape
+  batch, prompt_length = len(keys), prompts.shape[1]
   draw = _make_draw(params, keys, temperature, top_k, top_p)
   hidden, cache = transformer.prefill(
     config,
@@ -82,6 +85,9 @@ def sample(
     prompt_mask,
     length=prompt_length + max_new_tokens - 1,
   )
+  hidden = hidden[:, -1]
+  if rows is not None:
+    hidden, cache = hidden[rows], transformer.take_cache(cache, rows)
   shape = (batch, max_new_tokens)
   samples = Samples(
     tokens=jnp.full(shape, pad_id, jnp.int32),
@@ -113,7 +119,7 @@ def sample(
     return step + 1, token, alive, cache, samples
 
   everyone = jnp.ones(batch, bool)
-  samples, token, alive = write(samples, 0, everyone, hidden[:, -1])
+  samples, token, alive = write(samples, 0, everyone, hidden)
   state = (jnp.asarray(1, jnp.int32), token, alive, cache, samples)
   return jax.lax.while_loop(proceed, advance, state)[-1]
 

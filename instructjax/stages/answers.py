@@ -20,6 +20,7 @@ Answer = tuple[str, bool]
 
 _PROMPT_WIDTH = 8  # tokens are padded to multiples: few programs to compile
 _COMPLETION_WIDTH = 8
+_PROMPTS = 16  # as for the different prompts of a batch
 _CONTINUATION = 16  # tokens of a greedy continuation at most
 
 
@@ -80,7 +81,8 @@ class Model:
       prompts: N texts.
       numbers: N pairs; with the seed, they make each prompt's key.
     """
-    asked = [self.encode(text) for text in prompts]
+    encoded = {text: self.encode(text) for text in dict.fromkeys(prompts)}
+    asked = [encoded[text] for text in prompts]
     sampling = self.lengths[1], self.temperature
     for batch in self._sample(asked, numbers, *sampling):
       yield [self._read(ids, ended) for ids, ended in batch]
@@ -138,13 +140,30 @@ class Model:
     prompts = [ids[-room:] for ids in prompts]  # what comes last matters most
     width = max(self.lengths[0], _width(prompts, _PROMPT_WIDTH))
     sample = _sampler(self.config, eos, pad, length, temperature)
-    for rows, count in _batches(len(prompts), self.batch_size):
-      tokens, mask = self._padded([prompts[i] for i in rows], width, 'left')
+    batches = list(_batches(len(prompts), self.batch_size))
+    shared = [_distinct([prompts[i] for i in rows]) for rows, _ in batches]
+    most = _width([distinct for distinct, _ in shared], _PROMPTS)
+    most = min(most, self.batch_size)
+    before = None
+    for (rows, count), (distinct, which) in zip(batches, shared, strict=True):
+      distinct += distinct[-1:] * (most - len(distinct))
+      tokens, mask = self._padded(distinct, width, 'left')
       keys = np.asarray([numbers[i] for i in rows], np.uint32)
-      found = sample(self.params, tokens, mask, np.uint32(self.seed), keys)
-      kept = zip(*(np.asarray(x)[:count] for x in found), strict=True)
-      ids = [row[keep].tolist() for row, keep in kept]
-      yield [([i for i in row if i != eos], eos in row) for row in ids]
+      seed = np.uint32(self.seed)
+      found = sample(self.params, tokens, mask, which, seed, keys)
+      if before:  # is read while this batch is sampled
+        yield self._ids(*before)
+      before = found, count
+    if before:
+      yield self._ids(*before)
+
+  def _ids(
+    self, found: tuple[jax.Array, jax.Array], count: int
+  ) -> list[tuple[Ids, bool]]:
+    eos = self.tokenizer.eos_id
+    kept = zip(*(np.asarray(x)[:count] for x in found), strict=True)
+    ids = [row[keep].tolist() for row, keep in kept]
+    return [([i for i in row if i != eos], eos in row) for row in ids]
 
   def _padded(
     self, rows: Sequence[Ids], width: int, side: str
@@ -172,6 +191,13 @@ def _batches(total: int, size: int) -> Iterator[tuple[list[int], int]]:
     yield [min(start + i, last) for i in range(size)], count
 
 
+def _distinct(prompts: Sequence[Ids]) -> tuple[list[Ids], np.ndarray]:
+  """Returns the different prompts, and which of them each is, i32[B]."""
+  numbers: dict[tuple[int, ...], int] = {}
+  which = [numbers.setdefault(tuple(ids), len(numbers)) for ids in prompts]
+  return [list(ids) for ids in numbers], np.asarray(which, np.int32)
+
+
 @functools.lru_cache
 def _sampler(
   config: model_config.ModelConfig,
@@ -180,10 +206,10 @@ def _sampler(
   length: int,
   temperature: float,
 ) -> Callable:
-  """Returns (params, prompts, mask, seed, u32[B, 2]) -> tokens, mask."""
+  """Returns (params, prompts, mask, rows, seed, u32[B, 2]) -> tokens, mask."""
 
   @jax.jit
-  def sample(params, prompts, mask, seed, numbers):
+  def sample(params, prompts, mask, rows, seed, numbers):
     fold = jax.vmap(jax.random.fold_in)
     keys = jnp.broadcast_to(jax.random.key(seed), len(numbers))
     keys = fold(fold(keys, numbers[:, 0]), numbers[:, 1])
@@ -197,6 +223,7 @@ def _sampler(
       eos_id=eos_id,
       pad_id=pad_id,
       temperature=temperature,
+      rows=rows,
     )
     return samples.tokens, samples.mask
 

@@ -62,6 +62,7 @@ def _draw(
   top_k=0,
   top_p=1.0,
   steps=R,
+  rows=None,
 ):
   return decode.sample(
     CONFIG,
@@ -75,6 +76,7 @@ def _draw(
     temperature=temperature,
     top_k=top_k,
     top_p=top_p,
+    rows=rows,
   )
 
 
@@ -161,6 +163,16 @@ def test_a_row_does_not_depend_on_its_neighbours():
   alone = draw(prompts[:2], mask[:2], fewer)
   expected = jax.tree.map(lambda leaf: leaf[:2], together)
   chex.assert_trees_all_close(alone, expected, atol=1e-5)
+
+
+def test_a_prompt_with_several_responses_is_run_once():
+  prompts, mask = make_prompts()
+  keys = decode.row_keys(jax.random.key(3), B)
+  rows = np.array([2, 0, 0, 3, 2])
+  found = draw(prompts[:4], mask[:4], keys, rows=rows)
+  expected = draw(prompts[rows], mask[rows], keys)
+  chex.assert_trees_all_close(found, expected, atol=1e-5)
+  check_form(found)
 
 
 def test_keys_decide_the_sample():
