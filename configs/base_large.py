@@ -27,7 +27,7 @@ def get_config(arg='tiny'):
   if size == 'tiny':
     config = config_lib.sibling(__file__, 'pretrain', arg)
     config.model.update(TEN_TIMES_TINY)
-    config.learning_rate.policy = 1e-3
+    config.learning_rate.policy = 3e-3
   else:
     own = f'175B,data={words["data"]}'
     config = config_lib.sibling(__file__, 'pretrain', own)

@@ -7,8 +7,8 @@ lists, but for the longest, and has one labeler rate them and rank them with
 ties (paper, section 3.4): the reward model's comparisons.jsonl. The prompts are
 drawn again from world.json, as labelers judge by more than a text. Responses to
 the test users' prompts are ranked as well, by labelers who train and by
-labelers who never do: labelers_test.jsonl and labelers_heldout.jsonl. Two
-minutes on two CPU cores.
+labelers who never do: labelers_test.jsonl and labelers_heldout.jsonl. A
+minute and a half on two CPU cores.
 """
 
 import ml_collections

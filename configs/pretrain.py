@@ -64,7 +64,7 @@ def get_config(arg='tiny'):
       'sequence_length': length,
       'batch_size': batch_size,
       'num_microbatches': 1,
-      'num_epochs': 0.9 if micro else 1.0,
+      'num_epochs': 1.2 if micro else 1.0,
       'num_iterations': num_iterations,  # 0: as many as num_epochs makes
       'learning_rate': {'policy': learning_rate},
       'schedule': {

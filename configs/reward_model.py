@@ -47,10 +47,10 @@ def get_config(arg='tiny'):
       'shuffle_pairs': False,
       'batch_size': 8 if micro else 16 if tiny else 64,  # rows
       'num_microbatches': 1,
-      'num_epochs': 1.5 if micro else 1.0,
+      'num_epochs': 2.0 if micro else 1.0,
       'num_iterations': 0,  # 0: as many as num_epochs makes
       'learning_rate': {
-        'reward_model': 1e-3
+        'reward_model': 3e-3
         if micro
         else {'tiny': 1e-3, 'gpt2': 2e-5}.get(size, 9e-6)
       },
@@ -61,7 +61,7 @@ def get_config(arg='tiny'):
         'decay_share': 1.0,
         'final_fraction': 0.1,
       },
-      'optimizer': 'adam',  # or 'muon', with the same numbers
+      'optimizer': 'muon' if micro else 'adam',
       'adam': {
         'b1': 0.9,
         'b2': 0.95,

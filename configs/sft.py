@@ -34,7 +34,7 @@ def get_config(arg='tiny'):
   learning_rate, batch_size = PAPER.get(size, (9.65e-6, 32))
   if micro:
     batch_size = 8  # rows of about four demonstrations
-    learning_rate = 2e-3 if size == 'tiny' else learning_rate
+    learning_rate = 4e-3 if size == 'tiny' else learning_rate
   return ml_collections.ConfigDict(
     {
       'stage': 'sft',
@@ -53,7 +53,7 @@ def get_config(arg='tiny'):
       'pretraining_fraction': 0.0,
       'batch_size': batch_size,
       'num_microbatches': 1,
-      'num_epochs': 3.0 if micro else 16.0,
+      'num_epochs': 4.0 if micro else 16.0,
       'num_iterations': 0,  # 0: as many as num_epochs makes
       'learning_rate': {'policy': learning_rate},
       'schedule': {

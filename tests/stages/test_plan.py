@@ -93,7 +93,7 @@ def test_also_is_held_to_its_stages(plan, tmp_path):
     plan('ppo_ptx', also='ppi', **WORLD)
   _begin(tmp_path, 'ppo', data='microworld')
   assert 'ppo' not in plan('ppo_ptx', **WORLD)
-  with pytest.raises(errors.UserError, match='hyper.kl_coef: 0.2 -> 1.0'):
+  with pytest.raises(errors.UserError, match='hyper.kl_coef: 0.1 -> 1.0'):
     plan('ppo_ptx', stages__ppo__hyper__kl_coef=1.0, **WORLD)
 
 
