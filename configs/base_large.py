@@ -5,9 +5,8 @@
       --workdir=RUN
 
 Pretraining as in configs/pretrain.py. In a microworld the model has 11.1M
-parameters, over eleven times those of `tiny`; an epoch takes about a quarter of
-an hour on two CPU cores, so that configs/ppo_ptx.py does not run it. Once it is
-there, the command of configs/ppo_ptx.py evaluates it beside the others. Of the
+parameters, over eleven times those of `tiny`, and takes longer than all of
+configs/ppo_ptx.py, which does not run it. Once it is there, the command of configs/ppo_ptx.py evaluates it beside the others. Of the
 other sizes, every one is compared with 175B.
 """
 

@@ -105,7 +105,7 @@ def get_config(arg='tiny'):
         'decay_share': 1.0,
         'final_fraction': 1.0,
       },
-      'optimizer': 'adam',  # or 'muon', with the same numbers
+      'optimizer': 'adam',  # or 'muon', see pretrain.py
       'adam': {
         'b1': 0.9,
         'b2': 0.95,

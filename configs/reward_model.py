@@ -9,8 +9,7 @@ reward's zero at the labelers' own answers, `demonstrations`; in the microworld,
 configs/collect.py makes the comparisons first. Starts from
 RUN/sft with a new scalar head; --config.init_from.policy=pretrain takes the
 base model instead, as the microworld does, where that orders more pairs
-rightly. One epoch (one and a half in the microworld): more overfit, as the
-paper found.
+rightly. One epoch (two in the microworld): more overfit, as the paper found.
 The paper's reward model has 6B parameters whatever the policy's size.
 """
 
@@ -23,6 +22,7 @@ def get_config(arg='tiny'):
   size, words = config_lib.parse_arg(arg)
   micro = words['data'] == config_lib.MICROWORLD
   tiny = micro or size == 'tiny'  # the run, whatever the model
+  tiny_world = micro and size == 'tiny'
   own = size if size in ('tiny', 'gpt2', '350M', '760M') else '6B'
   half = config_lib.context(own) // 2
   # The stages it grows from are the run's own if they have its size.
@@ -51,7 +51,7 @@ def get_config(arg='tiny'):
       'num_iterations': 0,  # 0: as many as num_epochs makes
       'learning_rate': {
         'reward_model': 3e-3
-        if micro
+        if tiny_world
         else {'tiny': 1e-3, 'gpt2': 2e-5}.get(size, 9e-6)
       },
       'schedule': {
@@ -61,7 +61,7 @@ def get_config(arg='tiny'):
         'decay_share': 1.0,
         'final_fraction': 0.1,
       },
-      'optimizer': 'muon' if micro else 'adam',
+      'optimizer': 'muon' if tiny_world else 'adam',  # see pretrain.py
       'adam': {
         'b1': 0.9,
         'b2': 0.95,

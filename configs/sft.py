@@ -5,7 +5,7 @@
 
 Reads `demonstrations` (prompt, response). Starts from RUN/pretrain, which is
 run first if it is not there, or from any model folder
-(--config.init_from.policy=FOLDER). Trains 16 epochs (3 in the microworld),
+(--config.init_from.policy=FOLDER). Trains 16 epochs (4 in the microworld),
 keeps each epoch's model in RUN/sft/epochs and the best as RUN/sft/model.
 Validation loss overfits after an epoch or so, as in the paper; more epochs
 still raise the reward model's score, by which later stages choose once there is
@@ -65,7 +65,7 @@ def get_config(arg='tiny'):
       },
       # Beta from the paper; the rest it does not print: epsilon and clipping
       # are GPT-3's, and fine-tuning runs without weight decay.
-      'optimizer': 'adam',  # or 'muon', with the same numbers
+      'optimizer': 'adam',  # or 'muon', see pretrain.py
       'adam': {
         'b1': 0.9,
         'b2': 0.95,

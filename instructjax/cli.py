@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 import logging
-import os
 import sys
 
 from instructjax import errors
+from instructjax import host_memory
 
 COMMANDS = {
   'train': ('instructjax.main', 'run a config and the stages it needs'),
@@ -15,26 +15,10 @@ COMMANDS = {
 }
 
 
-_TUNABLES = 'GLIBC_TUNABLES'
-
-
 def start(command: Callable[[Sequence[str]], int]) -> int:
   """Runs an entry point as a program of its own; returns its exit status."""
-  ask_for_huge_pages()
+  host_memory.restart_with_large_pages(command)
   return run(command, sys.argv[1:])
-
-
-def ask_for_huge_pages() -> None:
-  """Starts this program anew with memory in large pages, where Linux has them.
-
-  On a CPU, XLA asks for its temporary memory anew at every step: in pages of
-  4 KiB, a third of a small model's step goes by in page faults. glibc can ask
-  for large pages (since 2.35; others ignore it), but only as a process starts.
-  """
-  if sys.platform != 'linux' or not sys.executable or _TUNABLES in os.environ:
-    return
-  os.environ[_TUNABLES] = 'glibc.malloc.hugetlb=1'
-  os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def run(command: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
@@ -58,7 +42,7 @@ def refuse(message: str) -> None:
 
 def main() -> int:
   """The console script `instructjax COMMAND ...`."""
-  ask_for_huge_pages()
+  host_memory.restart_with_large_pages(main)
   return dispatch(sys.argv[1:])
 
 

@@ -102,20 +102,23 @@ class Generator:
     import jax
     import numpy as np
 
+    from instructjax.sampling import decode
+
     # The last row fills the batch up to a power of two: few sizes to compile.
-    size = 1 << (len(rows) - 1).bit_length()
-    filled = [*rows, *[rows[-1]] * (size - len(rows))]
+    size = _power_of_two(len(rows))
+    prompts, which = decode.distinct([*rows, *[rows[-1]] * (size - len(rows))])
+    prompts += prompts[-1:] * (_power_of_two(len(prompts)) - len(prompts))
     longest = max(len(row) for row in rows)
     width = min(-(-longest // _BUCKET) * _BUCKET, self.room)
-    tokens = np.full((size, width), self.tokenizer.pad_id, np.int32)
-    mask = np.zeros((size, width), bool)
-    for i, row in enumerate(filled):
+    tokens = np.full((len(prompts), width), self.tokenizer.pad_id, np.int32)
+    mask = np.zeros(tokens.shape, bool)
+    for i, row in enumerate(prompts):
       tokens[i, width - len(row) :] = row
       mask[i, width - len(row) :] = True
     fold = jax.vmap(jax.random.fold_in, (None, 0))
     numbers = first + np.minimum(np.arange(size), len(rows) - 1)
     keys = fold(jax.random.key(self.options.seed), numbers)
-    samples = self._sample(self.params, tokens, mask, keys)
+    samples = self._sample(self.params, tokens, mask, keys, rows=which)
     found = np.asarray(samples.tokens), np.asarray(samples.mask)
     kept = [row[keep].tolist() for row, keep in zip(*found, strict=True)]
     return self.tokenizer.decode_batch(kept[: len(rows)])
@@ -136,6 +139,11 @@ class Generator:
         **{name: getattr(self.options, name) for name in chosen},
       )
     )
+
+
+def _power_of_two(count: int) -> int:
+  """Returns the least one that is no less than count."""
+  return 1 << (count - 1).bit_length()
 
 
 def chat(generator: Generator) -> int:

@@ -12,7 +12,8 @@ import jax
 import optax
 from optax import contrib
 
-_MUON_RMS = 0.2
+_MUON_MOMENTUM = 0.95
+_MUON_RMS = 0.2  # of an update at a learning rate of 1
 
 
 def schedule(
@@ -81,17 +82,19 @@ def muon(
 ) -> optax.GradientTransformation:
   """As `adam`, but the layers' matrices move along orthogonal directions.
 
-  A matrix's momentum (0.95, Nesterov's) is replaced by the nearest matrix whose
-  singular values are all near 1, scaled to a root mean square of 0.2, which is
-  about that of Adam's updates: both take the same learning rate. Queries, keys
-  and values are a matrix each. All other parameters move by Adam, here with
-  Nesterov's momentum too. The paper's models were trained by Adam.
+  A matrix's momentum (Nesterov's, 0.95 whatever b1 is) is replaced by the
+  nearest matrix whose singular values are all near 1, scaled to a root mean
+  square of 0.2, which is about that of Adam's updates: both take the same
+  learning rate. Queries, keys and values are a matrix each. All other
+  parameters move by Adam, here with Nesterov's momentum too. The paper's models
+  were trained by Adam.
 
   Source: Jordan et al. 2024, Muon (kellerjordan.github.io/posts/muon); the
     scale from Liu et al. 2025 (arXiv:2502.16982), section 2.2.
   """
   scale = contrib.muon(
     -1.0,  # the sign is left to the learning rate
+    beta=_MUON_MOMENTUM,
     eps=eps,
     adam_b1=b1,
     adam_b2=b2,

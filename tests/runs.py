@@ -53,6 +53,7 @@ _SFT = {**_ANY, **_PROMPT, 'max_response_length': 16, 'num_epochs': 3.0}
 SETTINGS = {
   'pretrain': {
     **_ANY,
+    'optimizer': 'muon',  # its state is to be saved and sharded like any other
     'sequence_length': 48,
     **{f'model.{key}': value for key, value in _MODEL.items()},
   },

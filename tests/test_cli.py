@@ -111,18 +111,70 @@ def test_the_console_script(capsys):
   assert (status, out) == (2, '') and 'required: --model' in err
 
 
-@pytest.mark.skipif(sys.platform != 'linux', reason='other systems have none')
-def test_a_program_asks_for_huge_pages_unless_told(tmp_path):
-  program = tmp_path / 'program.py'
-  program.write_text(
-    'import os, sys\nfrom instructjax import cli\n'
-    "def show(argv): print(argv, os.environ['GLIBC_TUNABLES']); return 7\n"
-    'sys.exit(cli.start(show))\n'
+class TestLargePages:
+  """Which programs start anew with large pages: those that are our own."""
+
+  pytestmark = pytest.mark.skipif(
+    sys.platform != 'linux', reason='other systems have none to ask for'
   )
-  command = [sys.executable, '-W', 'error', str(program), '--a b', '']
-  for given, seen in (None, 'glibc.malloc.hugetlb=1'), ('x', 'x'):
+  SHOW = """
+import os, sys
+from instructjax import cli
+def show(argv):
+  print(argv, os.environ.get('GLIBC_TUNABLES'))
+  return 7
+"""
+
+  def _run(self, args, tunables=None, stdin=None):
     env = {k: v for k, v in os.environ.items() if k != 'GLIBC_TUNABLES'}
-    env.update({'GLIBC_TUNABLES': given} if given else {})
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (7, '')
-    assert done.stdout == f"['--a b', ''] {seen}\n"
+    env['PYTHONPATH'] = str(runs.ROOT)
+    if tunables is not None:
+      env['GLIBC_TUNABLES'] = tunables
+    command = [sys.executable, '-W', 'error', *args]
+    return subprocess.run(
+      command, env=env, input=stdin, capture_output=True, text=True, timeout=60
+    )
+
+  def test_a_program_unless_it_was_told(self, tmp_path):
+    program = tmp_path / 'program.py'
+    program.write_text(self.SHOW + 'sys.exit(cli.start(show))\n')
+    for given, seen in (None, 'glibc.malloc.hugetlb=1'), ('x', 'x'), ('', ''):
+      done = self._run([str(program), '--a b', ''], given)
+      assert (done.returncode, done.stderr) == (7, '')
+      assert done.stdout == f"['--a b', ''] {seen}\n"
+
+  def test_no_program_that_only_calls_it(self, tmp_path):
+    done = self._run(['-', 'a'], stdin=self.SHOW + 'cli.start(show)\n')
+    assert (done.stdout, done.stderr) == ("['a'] None\n", '')
+    caller = tmp_path / 'caller.py'
+    caller.write_text(
+      'import runpy, sys\nprint("once", flush=True)\n'
+      'sys.argv[1:] = ["--help"]\n'
+      'runpy.run_module("instructjax.generate", run_name="__main__")\n'
+    )
+    done = self._run([str(caller)])
+    assert done.returncode == 0 and done.stdout.count('once') == 1
+
+  @pytest.mark.parametrize('module', [*MODULES, 'instructjax.cli'])
+  def test_the_entry_points(self, module, tmp_path):
+    """Told by a Python that reports how it was started."""
+    (tmp_path / 'sitecustomize.py').write_text(
+      'import os, sys\n'
+      'print(os.environ.get("GLIBC_TUNABLES"), file=sys.stderr)\n'
+    )
+    program = ['-m', module, '--help']
+    if module == 'instructjax.cli':  # as the console script calls it
+      script = tmp_path / 'instructjax'
+      script.write_text('from instructjax.cli import main\nmain()\n')
+      program = [str(script), '--help']
+    env = {k: v for k, v in os.environ.items() if k != 'GLIBC_TUNABLES'}
+    env['PYTHONPATH'] = f'{tmp_path}:{runs.ROOT}'
+    done = subprocess.run(
+      [sys.executable, *program],
+      env=env,
+      capture_output=True,
+      text=True,
+      timeout=60,
+    )
+    assert done.stderr.split() == ['None', 'glibc.malloc.hugetlb=1']
+    assert 'usage' in done.stdout

@@ -19,6 +19,7 @@ LAYERS = (
     'leaves',
     {
       'errors',
+      'host_memory',
       'sharding',
       'optim',
       'metrics',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from instructjax import errors
+from instructjax import optim
 from instructjax import sharding
 from tests import small
 
@@ -100,17 +102,41 @@ def test_every_weight_finds_its_rule():
   }
 
 
-def test_moments_lie_where_their_parameters_lie():
+@pytest.mark.parametrize('make', optim.OPTIMIZERS.values())
+def test_moments_lie_where_their_parameters_lie(make):
   mesh = _mesh(fsdp=4, tensor=2)
   params = {'policy': small.policy()}
-  moments = small.optimizer().init(params)[1]['policy']
-  adam = next(part for part in moments if hasattr(part, 'mu'))
-  expected = list(_specs(params, mesh).values())
-  for tree in (adam.mu, adam.nu):
-    assert list(_specs(tree, mesh).values()) == expected
-  # Within a whole state too, where their path is longer.
-  specs = _specs(moments, mesh)
-  assert list(specs.values()).count(P('tensor', 'fsdp')) == 2
+  rate = optim.schedule('constant', 0.1, total_steps=1)
+  moments = optim.per_network({'policy': make(rate)}).init(params)
+  expected = _specs(params['policy'], mesh)
+  found = [
+    (name, spec)
+    for name, spec in _specs(moments, mesh).items()
+    if name.endswith(tuple(expected))
+  ]
+  for name, spec in found:
+    (own,) = {expected[own] for own in expected if name.endswith(own)}
+    assert spec == own, name
+  # Two moments of each under Adam; Muon has one of its four matrices.
+  matrices = 4 if make is optim.muon else 0
+  assert len(found) == 2 * len(expected) - matrices
+
+
+def test_muon_moves_split_matrices_as_it_moves_whole_ones():
+  params = small.policy()
+  grads = small.policy(seed=1)
+  rate = optim.schedule('constant', 0.1, total_steps=1)
+  optimizer = optim.muon(rate)
+
+  @jax.jit
+  def step(params, grads, state):
+    return optimizer.update(grads, state, params)
+
+  whole = step(params, grads, optimizer.init(params))
+  mesh = sharding.make_mesh(data=1, fsdp=-1)
+  put = functools.partial(sharding.put, mesh=mesh)
+  split = step(put(params), put(grads), put(optimizer.init(params)))
+  small.assert_trees_close(split, whole, 1e-5)
 
 
 def test_sizes_that_do_not_divide_stay_whole():

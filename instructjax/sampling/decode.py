@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import chex
 from flax import struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from instructjax.models import config as config_lib
 from instructjax.models import transformer
@@ -36,6 +39,15 @@ def row_keys(key: Array, num_rows: int) -> Array:
   return jax.vmap(lambda row: jax.random.fold_in(key, row))(
     jnp.arange(num_rows)
   )
+
+
+def distinct(
+  prompts: Sequence[Sequence[int]],
+) -> tuple[list[Sequence[int]], np.ndarray]:
+  """Returns the different prompts, and i32[B], which of them each is."""
+  numbers: dict[tuple[int, ...], int] = {}
+  rows = [numbers.setdefault(tuple(ids), len(numbers)) for ids in prompts]
+  return list(numbers), np.asarray(rows, np.int32)
 
 
 def sample(
@@ -75,8 +87,13 @@ def sample(
 
   Returns:
     Samples of [B, R].
+
+  Raises:
+    AssertionError: while tracing, if the shapes do not fit.
   """
   batch, prompt_length = len(keys), prompts.shape[1]
+  chex.assert_equal_shape([prompts, prompt_mask])
+  chex.assert_shape(prompts if rows is None else rows, (batch, ...))
   draw = _make_draw(params, keys, temperature, top_k, top_p)
   hidden, cache = transformer.prefill(
     config,
@@ -136,10 +153,7 @@ def _make_draw(params, keys, temperature, top_k, top_p):
       logits, temperature=temperature, top_k=top_k, top_p=top_p
     )
     step_keys = jax.vmap(lambda key: jax.random.fold_in(key, step))(keys)
-    noise = jax.vmap(
-      lambda key: jax.random.gumbel(key, filtered.shape[1:], jnp.float32)
-    )(step_keys)
-    return _argmax(filtered + noise)
+    return logits_lib.draw(filtered, jax.vmap(jax.random.uniform)(step_keys))
 
   def draw(step, hidden):
     logits = jnp.einsum(

@@ -1,6 +1,8 @@
-"""Which tokens a sampler may draw: temperature, top-k and top-p."""
+"""Which tokens a sampler may draw (temperature, top-k, top-p), and the draw."""
 
 from __future__ import annotations
+
+import math
 
 import jax
 import jax.numpy as jnp
@@ -43,3 +45,55 @@ def filter_logits(
     last = jnp.min(jnp.where(keep, ordered, jnp.inf), axis=-1, keepdims=True)
     logits = jnp.where(logits >= last, logits, -jnp.inf)
   return logits
+
+
+def draw(logits: jax.Array, uniform: jax.Array) -> jax.Array:
+  """Draws each row's token from the softmax, by its cumulative distribution.
+
+  The first token whose cumulative probability exceeds the row's number. It is
+  looked for among blocks of about sqrt(V) tokens, then within the block: one
+  random number a row. The Gumbel trick takes V, and two logarithms each: 1.8 ms
+  instead of 0.3 for 256 rows of 1,280 tokens on a CPU.
+
+  Args:
+    logits: f32[B, V], a finite one in every row; -inf is never drawn.
+    uniform: f32[B], in [0, 1).
+
+  Returns:
+    i32[B].
+  """
+  batch, size = logits.shape
+  width = math.isqrt(size - 1) + 1
+  weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
+  weights = jnp.pad(weights, ((0, 0), (0, -size % width)))
+  blocks = weights.reshape(batch, -1, width)
+  sums = jnp.sum(blocks, axis=-1)
+  block, left = _first_above(sums, uniform * jnp.sum(sums, axis=-1))
+  inside = jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
+  return block * width + _first_above(inside, left)[0]
+
+
+def _first_above(
+  weights: jax.Array, level: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the first index whose cumulative weight exceeds the level.
+
+  Rounding may leave none, or point at a weight of 0: then it is the last index
+  of a positive weight, or the next one.
+
+  Args:
+    weights: f32[B, N], none negative, a positive one in every row.
+    level: f32[B].
+
+  Returns:
+    i32[B], and what the level exceeds the weights before that index by.
+  """
+  indices = jnp.arange(weights.shape[1])
+  upto = jnp.cumsum(weights, axis=1)
+  positive = weights > 0
+  last = jnp.max(jnp.where(positive, indices, 0), axis=1)
+  above = positive & (upto > level[:, None])
+  first = jnp.min(jnp.where(above, indices, last[:, None]), axis=1)
+  pick = jnp.take_along_axis
+  before = pick(upto - weights, first[:, None], axis=1)[:, 0]
+  return first.astype(jnp.int32), level - before

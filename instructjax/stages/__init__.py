@@ -22,6 +22,7 @@ import jax
 
 from instructjax import config as config_lib
 from instructjax import errors
+from instructjax import host_memory
 from instructjax.data import feeds as feeds_lib
 from instructjax.evaluation import report
 from instructjax.stages import check
@@ -57,6 +58,8 @@ def run(
   feeds = find_records(config, root, missing)
   workdir.open_folder(root)
   _cache_compilations()
+  if jax.default_backend() == 'cpu':
+    host_memory.keep_freed_memory()
   check.stages(root, missing, feeds)
   with StopSignal() as stop:
     for i, plain in enumerate(missing):

@@ -20,7 +20,7 @@ Answer = tuple[str, bool]
 
 _PROMPT_WIDTH = 8  # tokens are padded to multiples: few programs to compile
 _COMPLETION_WIDTH = 8
-_PROMPTS = 16  # as for the different prompts of a batch
+_PROMPTS_WIDTH = 16  # of a batch, the distinct ones
 _CONTINUATION = 16  # tokens of a greedy continuation at most
 
 
@@ -81,8 +81,8 @@ class Model:
       prompts: N texts.
       numbers: N pairs; with the seed, they make each prompt's key.
     """
-    encoded = {text: self.encode(text) for text in dict.fromkeys(prompts)}
-    asked = [encoded[text] for text in prompts]
+    encode = functools.cache(self.encode)
+    asked = [encode(text) for text in prompts]
     sampling = self.lengths[1], self.temperature
     for batch in self._sample(asked, numbers, *sampling):
       yield [self._read(ids, ended) for ids, ended in batch]
@@ -141,13 +141,13 @@ class Model:
     width = max(self.lengths[0], _width(prompts, _PROMPT_WIDTH))
     sample = _sampler(self.config, eos, pad, length, temperature)
     batches = list(_batches(len(prompts), self.batch_size))
-    shared = [_distinct([prompts[i] for i in rows]) for rows, _ in batches]
-    most = _width([distinct for distinct, _ in shared], _PROMPTS)
+    told = [decode.distinct([prompts[i] for i in rows]) for rows, _ in batches]
+    most = _width([different for different, _ in told], _PROMPTS_WIDTH)
     most = min(most, self.batch_size)
     before = None
-    for (rows, count), (distinct, which) in zip(batches, shared, strict=True):
-      distinct += distinct[-1:] * (most - len(distinct))
-      tokens, mask = self._padded(distinct, width, 'left')
+    for (rows, count), (different, which) in zip(batches, told, strict=True):
+      different += different[-1:] * (most - len(different))
+      tokens, mask = self._padded(different, width, 'left')
       keys = np.asarray([numbers[i] for i in rows], np.uint32)
       seed = np.uint32(self.seed)
       found = sample(self.params, tokens, mask, which, seed, keys)
@@ -189,13 +189,6 @@ def _batches(total: int, size: int) -> Iterator[tuple[list[int], int]]:
     count = min(size, total - start)
     last = start + count - 1
     yield [min(start + i, last) for i in range(size)], count
-
-
-def _distinct(prompts: Sequence[Ids]) -> tuple[list[Ids], np.ndarray]:
-  """Returns the different prompts, and which of them each is, i32[B]."""
-  numbers: dict[tuple[int, ...], int] = {}
-  which = [numbers.setdefault(tuple(ids), len(numbers)) for ids in prompts]
-  return [list(ids) for ids in numbers], np.asarray(which, np.int32)
 
 
 @functools.lru_cache

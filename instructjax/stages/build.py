@@ -267,7 +267,7 @@ def schedules(config: Plain, total_steps: int) -> dict[str, Any]:
 
 def optimizer(config: Plain, rates: Mapping[str, Any]):
   """Makes one optimiser per network."""
-  make = optim.OPTIMIZERS[config['optimizer']]
+  make = optim.OPTIMIZERS[config.get('optimizer', 'adam')]
   return optim.per_network(
     {name: make(rate, **config['adam']) for name, rate in rates.items()}
   )

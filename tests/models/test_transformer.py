@@ -201,6 +201,26 @@ def _response_loss(hidden, mask):
 
 
 @KINDS
+def test_the_cache_of_other_rows(config):
+  """Rows in another order, some twice, extend as where they came from."""
+  params = make_params(config)
+  tokens, mask = map(jnp.asarray, make_batch())
+  rows = np.array([2, 0, 2])
+
+  def extended(rows):
+    _, cache = transformer.prefill(
+      config, params, tokens[:, :P], mask[:, :P], length=T
+    )
+    cache = transformer.take_cache(cache, rows)
+    return transformer.extend(
+      config, params, cache, tokens[rows, P:], mask[rows, P:]
+    )[0]
+
+  found, expected = jax.jit(extended)(rows), jax.jit(extended)(np.arange(B))
+  np.testing.assert_allclose(found, expected[rows], atol=1e-5)
+
+
+@KINDS
 def test_shared_prompt_scores_and_gradients(config):
   """K responses after one prompt: values and gradients of the full forward."""
   params = make_params(config)

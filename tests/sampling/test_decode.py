@@ -165,14 +165,28 @@ def test_a_row_does_not_depend_on_its_neighbours():
   chex.assert_trees_all_close(alone, expected, atol=1e-5)
 
 
-def test_a_prompt_with_several_responses_is_run_once():
+def test_a_prompt_with_several_responses_is_run_once(monkeypatch):
   prompts, mask = make_prompts()
   keys = decode.row_keys(jax.random.key(3), B)
   rows = np.array([2, 0, 0, 3, 2])
-  found = draw(prompts[:4], mask[:4], keys, rows=rows)
   expected = draw(prompts[rows], mask[rows], keys)
+  prefill, run = transformer.prefill, []
+
+  def counted(config, params, tokens, *args, **options):
+    run.append(len(tokens))
+    return prefill(config, params, tokens, *args, **options)
+
+  monkeypatch.setattr(transformer, 'prefill', counted)
+  found = draw(prompts[:4], mask[:4], keys, rows=rows)
   chex.assert_trees_all_close(found, expected, atol=1e-5)
   check_form(found)
+  assert run == [4]
+
+
+def test_distinct():
+  different, rows = decode.distinct([[1, 2], [3], [1, 2], []])
+  assert different == [(1, 2), (3,), ()] and rows.tolist() == [0, 1, 0, 2]
+  assert rows.dtype == np.int32
 
 
 def test_keys_decide_the_sample():
@@ -180,7 +194,7 @@ def test_keys_decide_the_sample():
   keys = decode.row_keys(jax.random.key(3), B)
   first, again = draw(prompts, mask, keys), draw(prompts, mask, keys)
   chex.assert_trees_all_equal(first, again)
-  same = draw(prompts[[0] * B], mask[[0] * B], keys)
+  same = draw(prompts[[0] * B], mask[[0] * B], keys, eos=-1)
   assert len({tuple(row) for row in np.asarray(same.tokens).tolist()}) == B
 
 

@@ -79,3 +79,37 @@ def test_keeps_a_prefix_of_the_likeliest(values, top_k, top_p):
     smallest = probs[kept].min()
     fewer = probs[kept].sum() - smallest
     assert kept.sum() == 1 or fewer < top_p + 1e-5  # ... and no more
+
+
+def test_draws_by_the_cumulative_distribution():
+  """Equally spaced numbers hit each token in proportion to its probability."""
+  probs = np.array([0.05, 0.4, 0.0, 0.3, 0.25, 0.0, 0.0], np.float32)
+  uniform = (np.arange(4000, dtype=np.float32) + 0.5) / 4000
+  with np.errstate(divide='ignore'):
+    logits = np.tile(np.log(probs), (len(uniform), 1))
+  drawn = np.asarray(logits_lib.draw(jnp.asarray(logits), uniform))
+  assert drawn.dtype == np.int32 and (np.diff(drawn) >= 0).all()
+  counts = np.bincount(drawn, minlength=7) / len(uniform)
+  np.testing.assert_allclose(counts, probs, atol=1 / 2000)
+
+
+@hypothesis.given(
+  size=st.sampled_from((1, 2, 9, 50, 66)),
+  seed=st.integers(0, 99),
+  hidden=st.floats(0, 1),
+)
+@hypothesis.settings(max_examples=50, deadline=None)
+def test_draws_what_a_plain_search_finds(size, seed, hidden):
+  rng = np.random.default_rng(seed)
+  logits = rng.normal(0, 5, (4, size)).astype(np.float32)
+  barred = rng.random(logits.shape) < hidden
+  barred[:, rng.integers(size)] = False
+  logits[barred] = -np.inf
+  uniform = np.array([0.0, 1 - 2**-23, *rng.random(2)], np.float32)
+  drawn = np.asarray(logits_lib.draw(jnp.asarray(logits), uniform))
+  assert np.isfinite(logits[np.arange(4), drawn]).all()
+  weights = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
+  upto = weights.cumsum(1) / weights.sum(1, keepdims=True)
+  for row, token in enumerate(drawn):
+    before = upto[row, token] - weights[row, token] / weights[row].sum()
+    assert before - 1e-5 <= uniform[row] <= upto[row, token] + 1e-5

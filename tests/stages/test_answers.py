@@ -122,6 +122,15 @@ def test_answers_depend_on_prompt_key_and_seed_alone(model):
   assert len({answer for batch in batches for answer in batch}) == 3
 
 
+def test_copies_of_a_prompt_are_answered_as_if_alone(model):
+  """Of the 20 rows of a batch 3 prompts are distinct: 16 are run, not 20."""
+  texts = [text for text in TEXTS[:3] for _ in range(9)]
+  numbers = [(row // 9, row % 9) for row in range(27)]
+  (first, second) = _like(model, batch_size=20).answers(texts, numbers)
+  one_by_one = _like(model, batch_size=1).answers(texts, numbers)
+  assert first + second == [answer for (answer,) in one_by_one]
+
+
 def test_manners(model):
   tokenizer = model.tokenizer
   assert model.encode('a fox') == tokenizer.encode_prompt('a fox')
