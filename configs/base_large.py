@@ -6,8 +6,8 @@
 
 Pretraining as in configs/pretrain.py. In a microworld the model has 11.1M
 parameters, over eleven times those of `tiny`, and takes longer than all of
-configs/ppo_ptx.py, which does not run it but evaluates it beside the others once
-it is there. Of the other sizes, every one is compared with 175B.
+configs/ppo_ptx.py, which does not run it but evaluates it beside the others
+once it is there. Of the other sizes, every one is compared with 175B.
 """
 
 from instructjax import config as config_lib
