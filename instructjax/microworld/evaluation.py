@@ -216,43 +216,55 @@ def summarize(
     interval,
   )
   of_items = _OfItems(world, asked, interval)
-  intervals = {
-    'metadata': {name: judged.metadata(name) for name in names},
-    'truthfulness': {n: of_items.truthfulness(measured[n]) for n in names},
-    'toxicity': {n: of_items.toxicity(measured[n]) for n in names},
-    'bias': {n: of_items.bias(measured[n]) for n in names},
-    'public_tasks': {n: of_items.public_tasks(measured[n]) for n in names},
+  report = {
+    'models': names,
+    **_of_models(judged, of_items, {name: measured[name] for name in names}),
+    'reward_model': dict(reward_model or {}),
+    'kl': dict(kl or {}),
+    'ptx_loss': dict(ptx_loss or {}),
+    'wall_seconds': dict(wall_seconds or {}),
+    'chance': of_items.chance(),
+    'bias_of_the_web': scores.mean_entropy(world_lib.SHARE_OF_WOMEN.values()),
+    'samples': judged.samples(),
   }
   labelers: dict[str, Any] = agreement.of_groups(world)
   majority = judged.majority(BASELINE)
   if majority:
     labelers['majority_with_truth'] = majority
-  report = {
-    'models': names,
-    'win_rate_vs_sft': {n: judged.wins(n, BASELINE) for n in names},
-    'win_rate_heldout_labelers': {
-      n: judged.preferred(n, BASELINE) for n in names
-    },
-    'likert': {n: judged.likert(n) for n in names},
-    **{key: _means(found) for key, found in intervals.items()},
-    'labelers': {key: found['mean'] for key, found in labelers.items()},
-    'reward_model': dict(reward_model or {}),
-    'kl': dict(kl or {}),
-    'ptx_loss': dict(ptx_loss or {}),
-    'wall_seconds': dict(wall_seconds or {}),
-    # Beyond what the paper reports.
-    'utility': {n: judged.utility(n) for n in names},
-    'utility_by_use_case': {n: judged.by_use_case(n) for n in names},
-    'parts': {n: judged.part_means(n) for n in names},
-    'intervals': {**intervals, 'labelers': labelers},
-    'chance': of_items.chance(),
-    'bias_of_the_web': scores.mean_entropy(world_lib.SHARE_OF_WOMEN.values()),
-    'samples': judged.samples(),
-  }
+  report['labelers'] = {key: found['mean'] for key, found in labelers.items()}
+  report['intervals']['labelers'] = labelers
   if {'ppo_ptx', 'base_large'} <= measured.keys():
     found = judged.wins('ppo_ptx', 'base_large')
     report['win_rate_ppo_ptx_vs_base_large'] = found
   return report
+
+
+def _of_models(
+  judged: judged_lib.Judged,
+  of_items: _OfItems,
+  measured: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+  """The sections of the report that have a value for each model."""
+  intervals = {
+    'metadata': {n: judged.metadata(n) for n in measured},
+    'truthfulness': {n: of_items.truthfulness(m) for n, m in measured.items()},
+    'toxicity': {n: of_items.toxicity(m) for n, m in measured.items()},
+    'bias': {n: of_items.bias(m) for n, m in measured.items()},
+    'public_tasks': {n: of_items.public_tasks(m) for n, m in measured.items()},
+  }
+  return {
+    'win_rate_vs_sft': {n: judged.wins(n, BASELINE) for n in measured},
+    'win_rate_heldout_labelers': {
+      n: judged.preferred(n, BASELINE) for n in measured
+    },
+    'likert': {n: judged.likert(n) for n in measured},
+    **{key: _means(found) for key, found in intervals.items()},
+    # Beyond what the paper reports.
+    'utility': {n: judged.utility(n) for n in measured},
+    'utility_by_use_case': {n: judged.by_use_case(n) for n in measured},
+    'parts': {n: judged.part_means(n) for n in measured},
+    'intervals': intervals,
+  }
 
 
 def _check(asked: _Asked, measured: Mapping[str, Mapping[str, Any]]) -> None:
