@@ -139,7 +139,7 @@ def _in_the_microworld(config, size):
   config.hyper.kl_coef = 0.1
   # A minibatch has 2k tokens of text where the paper's has a million: 27.8
   # times their noise would drown the reward.
-  config.hyper.ptx_coef = 2.0
+  config.hyper.ptx_coef = 4.0
   config.hyper.num_minibatches = 4
   config.hyper.max_response_length = 24
   config.max_prompt_length = 32
@@ -148,7 +148,7 @@ def _in_the_microworld(config, size):
   config.ptx_ratio = 2
   config.sequence_length = 32
   if size == 'tiny':
-    config.learning_rate.policy = 6e-4
+    config.learning_rate.policy = 1.2e-3
   config.also = 'ppo,base_finetuned'
   config.evaluate.models = {
     name: {'model': model, 'manner': manner}

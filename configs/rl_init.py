@@ -6,8 +6,9 @@
 
 Supervised fine-tuning once more from the base model, as configs/sft.py but
 with its own learning rates, 2 epochs, and pretraining text for a tenth of the
-rows; in the microworld as many epochs as SFT, at its rate. configs/ppo_ptx.py
-starts from RUN/rl_init when it is there, and from RUN/sft otherwise.
+rows; in the microworld as many epochs as SFT, at half its rate.
+configs/ppo_ptx.py starts from RUN/rl_init when it is there, and from RUN/sft
+otherwise.
 """
 
 from instructjax import config as config_lib
@@ -24,6 +25,8 @@ def get_config(arg='tiny'):
   if words['data'] != config_lib.MICROWORLD:
     config.num_epochs = 2.0
     config.learning_rate.policy = LEARNING_RATE.get(size, 1.04e-5)
+  elif size == 'tiny':  # half of SFT's: answers as well, forgets less
+    config.learning_rate.policy = 2e-3
   config.select_by = 'last'
   config.save_epochs = False
   return config

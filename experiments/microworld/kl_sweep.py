@@ -17,7 +17,7 @@ import pathlib
 from instructjax import config as config_lib
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
-# The defaults, beta = 0.1 with gamma = 0 or 2, are the run's own.
+# The defaults, beta = 0.1 with gamma = 0 or 4, are the run's own.
 KL_COEFS = (0.5, 2.0, 8.0)  # with gamma = 0
 PTX_COEFS = (0.5, 10.0, 50.0)  # with the default's beta
 

@@ -156,22 +156,30 @@ def _headline(summary: Mapping[str, Any]) -> str:
     found = summary['accuracy']
     return f'accuracy {_interval(found)} on {found["pairs"]} held-out pairs'
   if 'policy' in summary:
-    policy = summary['policy']
-    said = []
-    if 'scores_gain_over_reference' in policy:
-      gain = _interval(policy['scores_gain_over_reference'])
-      said.append(f'reward over its start {gain}, KL {_interval(policy["kl"])}')
-    if 'pretraining_loss' in policy:
-      before = summary['reference']['pretraining_loss']
-      after = policy['pretraining_loss']
-      said.append(f'pretraining loss {before:.3f} -> {after:.3f}')
-    return '; '.join(said)
+    said = _against_start(summary, 'policy')
+    if 'policy_ema' in summary:
+      averaged = _against_start(summary, 'policy_ema')
+      return f'last weights: {said}<br>averaged: {averaged}'
+    return said
   if summary.get('validation_loss') is not None:
     return f'validation loss {summary["validation_loss"]:.3f} nats per token'
   if 'iterations' not in summary:  # of a stage that makes records
     told = [f'{n:,} {name}'.replace('_', ' ') for name, n in summary.items()]
     return ', '.join(told)
   return ''
+
+
+def _against_start(summary: Mapping[str, Any], name: str) -> str:
+  """What reinforcement learning has won and lost with these weights."""
+  policy, said = summary[name], []
+  if 'scores_gain_over_reference' in policy:
+    gain = _interval(policy['scores_gain_over_reference'])
+    said.append(f'reward over its start {gain}, KL {_interval(policy["kl"])}')
+  if 'pretraining_loss' in policy:
+    before = summary['reference']['pretraining_loss']
+    after = policy['pretraining_loss']
+    said.append(f'pretraining loss {before:.3f} -> {after:.3f}')
+  return '; '.join(said)
 
 
 def _interval(found: Mapping[str, float]) -> str:

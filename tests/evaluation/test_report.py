@@ -18,6 +18,7 @@ SUMMARIES = {
       'kl': INTERVAL,
       'pretraining_loss': 3.25,
     },
+    'policy_ema': {'pretraining_loss': 3.125},
     'reference': {'pretraining_loss': 3.0},
     'iterations': 3,
   },
@@ -77,8 +78,9 @@ def test_report_reads_well(run):
   rows = [line for line in text.splitlines() if line.startswith('| ')]
   assert '| sft | prompts | 3 | 3.0 | validation loss 2.345' in text
   assert 'accuracy 0.500 [0.250, 0.750] on 12 held-out pairs' in text
-  assert 'reward over its start 0.500 [0.250, 0.750]' in text
+  assert 'last weights: reward over its start 0.500 [0.250, 0.750]' in text
   assert 'pretraining loss 3.000 -> 3.250' in text
+  assert '<br>averaged: pretraining loss 3.000 -> 3.125 |' in text
   # First and last answers side by side, on one line, not breaking the table.
   (answers,) = [line for line in rows if 'at 1,' in line]
   assert 'at 3,' in answers and 'at 2,' not in text
