@@ -139,13 +139,21 @@ def forwarding(pid: int) -> Iterator[None]:
 
 
 def commit() -> str:
-  """Returns which commit is run, '-dirty' if files differ; '' if unknown."""
+  """Returns which commit is run; '' if unknown.
+
+  '-dirty' follows if files differ, other than those that summarize.py writes.
+  """
+  head = _git('rev-parse', '--short', 'HEAD')
+  written = [f':(exclude){HERE / name}' for name in ('results.json', 'figures')]
+  changed = _git('status', '--porcelain', '-uno', '--', '.', *written)
+  return head + ('-dirty' if changed else '')
+
+
+def _git(*arguments: str) -> str:
+  """What git says in the project's root; '' if it cannot."""
   try:
     told = subprocess.run(
-      ['git', 'describe', '--always', '--dirty'],
-      cwd=ROOT,
-      capture_output=True,
-      text=True,
+      ['git', *arguments], cwd=ROOT, capture_output=True, text=True
     )
   except OSError:
     return ''

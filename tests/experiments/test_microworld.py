@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
 
 from matplotlib import pyplot as plt
 import pytest
@@ -345,6 +346,34 @@ def test_a_command_cut_short_is_called_again_and_counted(monkeypatch, tmp_path):
     'again': 1,
     'default': 2,
   }
+
+
+def test_results_that_were_written_before_make_no_other_commit(
+  monkeypatch, tmp_path
+):
+  here = tmp_path / 'experiments'
+  (here / 'figures').mkdir(parents=True)
+  files = {
+    'results': here / 'results.json',
+    'figure': here / 'figures' / 'a.png',
+    'program': here / 'run.py',
+  }
+  for path in files.values():
+    path.write_text('old')
+  author = ['-c', 'user.name=a', '-c', 'user.email=a@example.org']
+  for words in (['init', '-q'], ['add', '.'], [*author, 'commit', '-qm', 'a']):
+    subprocess.run(['git', *words], cwd=tmp_path, check=True)
+  monkeypatch.setattr(run, 'ROOT', tmp_path)
+  monkeypatch.setattr(run, 'HERE', here)
+  head = run.commit()
+  assert head and '-dirty' not in head
+  for name, told in (
+    ('results', head),
+    ('figure', head),
+    ('program', f'{head}-dirty'),
+  ):
+    files[name].write_text('new')
+    assert run.commit() == told
 
 
 def test_a_command_is_timed_and_weighed(tmp_path, capfd):
