@@ -114,8 +114,9 @@ def _matrices(params):
     names = [key.key for key in path]
     if 'layers' not in names or names[-1] != 'kernel':
       return None
-    # [L, D, features], or [L, D, 3, H, head_dim] of queries, keys and values.
-    output = (2,) if leaf.ndim == 3 else (3, 4)
+    # [L, D, features], [L, D, H, head_dim] of queries, or [L, D, 3, H,
+    # head_dim] of queries, keys and values.
+    output = {3: (2,), 4: (2, 3), 5: (3, 4)}[leaf.ndim]
     return contrib.MuonDimensionNumbers((1,), output)
 
   return jax.tree_util.tree_map_with_path(axes, params)

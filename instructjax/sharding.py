@@ -24,13 +24,15 @@ BATCH = P(('data', 'fsdp'))
 # Axes are counted from the last, so that the leading layer axis of a stacked
 # leaf, and the leading axes of an optimiser's copy, need no rule of their own.
 RULES = (
-  (r'embedding/tokens$', ('tensor', 'fsdp')),
+  (r'(embedding|output)/tokens$', ('tensor', 'fsdp')),
   (r'embedding/positions$', (None, 'fsdp')),
-  (r'qkv/kernel$', ('fsdp', None, 'tensor', None)),
-  (r'qkv/bias$', (None, 'tensor', None)),
+  (r'kv/kernel$', ('fsdp', None, 'tensor', None)),
+  (r'kv/bias$', (None, 'tensor', None)),
+  (r'/q/kernel$', ('fsdp', 'tensor', None)),
+  (r'/q/bias$', ('tensor', None)),
   (r'attention_output/kernel$', ('tensor', 'fsdp')),
-  (r'mlp_input/kernel$', ('fsdp', 'tensor')),
-  (r'mlp_input/bias$', ('tensor',)),
+  (r'mlp_(input|gate)/kernel$', ('fsdp', 'tensor')),
+  (r'mlp_(input|gate)/bias$', ('tensor',)),
   (r'mlp_output/kernel$', ('tensor', 'fsdp')),
 )
 

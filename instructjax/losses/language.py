@@ -54,12 +54,14 @@ def chunked_token_logprobs(
   embedding: chex.Array,
   targets: chex.Array,
   *,
+  bias: chex.Array | None = None,
+  softcap: float = 0.0,
   temperature: float = 1.0,
   chunk_size: int | None = None,
 ) -> chex.Array:
   """Token log-probabilities without the logits of all positions at once.
 
-  logp_t = log_softmax(E h_t / temperature)[y_t]
+  logp_t = log_softmax(cap(E h_t + bias) / temperature)[y_t]
 
   The sequence is cut into chunks, whose logits exist one chunk at a time and
   are computed anew in the backward pass. What fits into one chunk is computed
@@ -71,6 +73,8 @@ def chunked_token_logprobs(
     embedding: f[V, D], one row a token; its gradient is summed in float32 if
       that is its dtype.
     targets: i32[B, T], ids in [0, V).
+    bias: f[V], of the logits; None: 0.
+    softcap: c of cap(x) = c tanh(x / c); 0: x itself.
     temperature: divides the logits.
     chunk_size: at most so many positions a chunk, each with all B rows. None
       keeps B * chunk_size within MAX_CHUNK_TOKENS and B * chunk_size * V
@@ -98,7 +102,12 @@ def chunked_token_logprobs(
   assert chunk_size >= 1, f'chunk_size={chunk_size} must be at least 1'
 
   def chunk_logprobs(hidden, targets):
-    return token_logprobs(_logits(hidden, embedding) / temperature, targets)
+    logits = _logits(hidden, embedding)
+    if bias is not None:
+      logits += bias
+    if softcap:
+      logits = softcap * jnp.tanh(logits / softcap)
+    return token_logprobs(logits / temperature, targets)
 
   if length <= chunk_size:
     return chunk_logprobs(hidden, targets)

@@ -8,10 +8,66 @@ from typing import Any
 
 from instructjax import errors
 
-ATTENTIONS = ('dense', 'alternating')
+ACTIVATIONS = ('gelu_tanh', 'gelu', 'relu', 'silu')
+ATTENTIONS = ('dense', 'alternating', 'listed')
+ATTENTION_BIASES = ('all', 'qkv', 'none')
+BRANCHES = ('sequential', 'parallel', 'parallel_two_norms')
 DTYPES = ('float32', 'bfloat16')
+NORMS = ('layer', 'rms')
 POSITIONS = ('learned', 'rotary')
 REMATS = ('none', 'full', 'dots')
+ROPE_SCALINGS = ('linear', 'dynamic', 'llama3', 'yarn')
+
+
+@dataclasses.dataclass(frozen=True)
+class RopeScaling:
+  """How rotary positions reach further than the model was trained on.
+
+  Attributes:
+    kind: 'linear': all angles shrink by the factor (Chen et al. 2023,
+      arXiv:2306.15595); 'dynamic': the base grows with the longest sequence
+      beyond original_length (bloc97 2023); 'llama3': slow pairs shrink, fast
+      ones stay (Llama 3.1's release); 'yarn': the same with a ramp in turns,
+      and sharper attention (Peng et al. 2023, arXiv:2309.00071).
+    factor: by which positions reach further, at least 1.
+    original_length: positions that it was trained on; 'linear' has no use
+      for it.
+    low: 'llama3': pairs of fewer turns in original_length shrink fully;
+      'yarn': beta_slow, the same.
+    high: 'llama3': pairs of more turns stay as they are; 'yarn': beta_fast.
+    attention_factor: 'yarn' multiplies queries and keys by it; 0:
+      1 + 0.1 log(factor).
+    truncate: 'yarn': the ramp begins and ends at whole pairs.
+
+  Raises:
+    UserError: for an unknown kind or an impossible number.
+  """
+
+  kind: str
+  factor: float
+  original_length: int = 0
+  low: float = 1.0
+  high: float = 4.0
+  attention_factor: float = 0.0
+  truncate: bool = True
+
+  def __post_init__(self):
+    _check_choice('rope_scaling.kind', self.kind, ROPE_SCALINGS)
+    if self.factor < 1:
+      raise errors.UserError(
+        f'model.rope_scaling.factor must be at least 1, given {self.factor!r}:'
+        ' leave rope_scaling out for no scaling.'
+      )
+    if self.kind != 'linear' and self.original_length < 1:
+      raise errors.UserError(
+        f'model.rope_scaling.original_length must be given for {self.kind!r},'
+        f' got {self.original_length!r}: the length it was trained on.'
+      )
+    if self.kind in ('llama3', 'yarn') and not 0 < self.low < self.high:
+      raise errors.UserError(
+        'model.rope_scaling.low must be above 0 and below high, given'
+        f' {self.low!r} and {self.high!r}.'
+      )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +75,7 @@ class ModelConfig:
   """The shape of one decoder; hashable, so that it can be a static argument.
 
   Attributes:
-    vocab_size: number of token ids; the embedding is tied to the output.
+    vocab_size: number of token ids.
     num_layers: number of blocks.
     d_model: width of the residual stream.
     num_heads: attention heads; num_heads * head_dim may differ from d_model.
@@ -32,11 +88,40 @@ class ModelConfig:
       which a small model learns to copy from few tokens of text.
     rope_theta: rotary's base; the slowest pair of numbers turns once in about
       2 pi rope_theta tokens.
+    rope_scaling: how they reach further; None: they do not.
+    rotary_dim: how many of a head's numbers turn, the first ones; 0: all.
+    local_rope_theta: rotary's base in banded layers, which know no scaling
+      (Gemma 3); 0: theirs is rope_theta, scaled like the others.
+    position_offset: rows of the table of learned positions before the first
+      (OPT: 2).
     qk_norm: queries and keys are RMS-normalised in each head, which bounds the
       scores and allows for larger learning rates.
+    qk_norm_epsilon: of these norms.
+    num_kv_heads: heads of keys and values, each shared by as many heads of
+      queries (Ainslie et al. 2023, arXiv:2305.13245); 0: num_heads.
+    norm: 'layer', or 'rms': without mean and bias.
+    norm_epsilon: added to the variance.
+    norm_offset: RMS norms multiply by 1 + scale (Gemma).
+    post_norms: each branch is normalised once more before it is added (Gemma 2
+      and 3).
+    branches: 'sequential': the feed-forward layer reads what attention has
+      added; 'parallel': both read the same normed input (GPT-J);
+      'parallel_two_norms': each reads it through a norm of its own (GPT-NeoX).
+    activation: of the feed-forward layer; 'gelu_tanh' is GPT-2's.
+    gated: the activation multiplies a second projection (Shazeer 2020,
+      arXiv:2002.05202).
+    attention_bias: 'all', 'qkv' (not the output's; Qwen 2) or 'none'.
+    mlp_bias: whether the feed-forward layer has biases.
+    attention_scale: multiplies the scores; 0: 1 / sqrt(head_dim).
+    attention_softcap: c of c tanh(score / c); 0: none (Gemma 2).
+    final_softcap: the same of the logits.
+    tied: the output's embedding is the input's.
+    output_bias: the logits have a bias (GPT-J).
+    embedding_scale: multiplies the input's embeddings (Gemma: sqrt(d_model)).
     dropout: residual dropout rate, used only where dropout keys are passed.
-    attention: 'dense', or 'alternating': layers 1, 3, 5... see only the last
-      `band` positions, as in GPT-3.
+    attention: 'dense'; 'alternating': layers 1, 3, 5... see only the last
+      `band` positions, as in GPT-3; 'listed': those in banded_layers do.
+    banded_layers: of 'listed', numbers of layers, from 0.
     band: width of the local attention, in tokens, the token itself included.
     dtype: what the forward pass computes in; parameters stay float32.
     remat: what the backward pass recomputes: 'none', 'dots' (all but the
@@ -55,9 +140,31 @@ class ModelConfig:
   max_length: int
   positions: str = 'learned'
   rope_theta: float = 10_000.0
+  rope_scaling: RopeScaling | None = None
+  rotary_dim: int = 0
+  local_rope_theta: float = 0.0
+  position_offset: int = 0
   qk_norm: bool = False
+  qk_norm_epsilon: float = 1e-6
+  num_kv_heads: int = 0
+  norm: str = 'layer'
+  norm_epsilon: float = 1e-5
+  norm_offset: bool = False
+  post_norms: bool = False
+  branches: str = 'sequential'
+  activation: str = 'gelu_tanh'
+  gated: bool = False
+  attention_bias: str = 'all'
+  mlp_bias: bool = True
+  attention_scale: float = 0.0
+  attention_softcap: float = 0.0
+  final_softcap: float = 0.0
+  tied: bool = True
+  output_bias: bool = False
+  embedding_scale: float = 1.0
   dropout: float = 0.0
   attention: str = 'dense'
+  banded_layers: tuple[int, ...] = ()
   band: int = 256
   dtype: str = 'float32'
   remat: str = 'none'
@@ -75,25 +182,50 @@ class ModelConfig:
         f'model.dropout must be in [0, 1), given {self.dropout!r}: use 0 for'
         ' no dropout.'
       )
-    if type(self.qk_norm) is not bool:
-      raise errors.UserError(
-        f'model.qk_norm must be true or false, given {self.qk_norm!r}: choose'
-        ' one.'
-      )
+    for name in _FLAGS:
+      if type(getattr(self, name)) is not bool:
+        raise errors.UserError(
+          f'model.{name} must be true or false, given {getattr(self, name)!r}:'
+          ' choose one.'
+        )
+    for name, choices in _CHOICES.items():
+      _check_choice(name, getattr(self, name), choices)
     if not (isinstance(self.rope_theta, (int, float)) and self.rope_theta > 1):
       raise errors.UserError(
         f'model.rope_theta must be above 1, given {self.rope_theta!r}: use'
         ' 10000 if in doubt.'
       )
-    if self.positions == 'rotary' and self.head_dim % 2:
+    turning = self.rotary_dim or self.head_dim
+    if self.positions == 'rotary' and (turning % 2 or turning > self.head_dim):
+      name = 'rotary_dim' if self.rotary_dim else 'head_dim'
+      fitting = turning + turning % 2
+      if self.rotary_dim and fitting > self.head_dim:
+        fitting = self.head_dim // 2 * 2
       raise errors.UserError(
-        'rotary positions need an even model.head_dim, given'
-        f' {self.head_dim}: use {self.head_dim + 1}.'
+        f'rotary positions need an even model.{name} of at most head_dim, given'
+        f' {turning}: use {fitting}.'
       )
-    _check_choice('positions', self.positions, POSITIONS)
-    _check_choice('attention', self.attention, ATTENTIONS)
-    _check_choice('dtype', self.dtype, DTYPES)
-    _check_choice('remat', self.remat, REMATS)
+    if self.num_heads % self.kv_heads:
+      raise errors.UserError(
+        f'model.num_kv_heads must divide num_heads={self.num_heads}, given'
+        f' {self.num_kv_heads}: 0 gives every head its own.'
+      )
+    if any(not 0 <= layer < self.num_layers for layer in self.banded_layers):
+      raise errors.UserError(
+        'model.banded_layers must be numbers of layers, from 0 to'
+        f' {self.num_layers - 1}, given {self.banded_layers}.'
+      )
+
+  @property
+  def kv_heads(self) -> int:
+    """Heads of keys and values."""
+    return self.num_kv_heads or self.num_heads
+
+  def is_banded(self, layer: int) -> bool:
+    """Whether a layer sees only the last `band` positions."""
+    if self.attention == 'alternating':
+      return layer % 2 == 1
+    return self.attention == 'listed' and layer in self.banded_layers
 
   def to_dict(self) -> dict[str, Any]:
     """Returns the fields as a plain dict, fit for JSON."""
@@ -125,9 +257,30 @@ class ModelConfig:
         f'a model needs {", ".join(sorted(required))}, given none for'
         f' {", ".join(missing)}: add them.'
       )
+    fields = dict(fields)
+    if fields.get('rope_scaling') is not None:
+      scaling = fields['rope_scaling']
+      if not isinstance(scaling, RopeScaling):
+        fields['rope_scaling'] = RopeScaling(**scaling)
+    if 'banded_layers' in fields:
+      fields['banded_layers'] = tuple(fields['banded_layers'])
     return cls(**fields)
 
 
+_CHOICES = {
+  'positions': POSITIONS,
+  'norm': NORMS,
+  'branches': BRANCHES,
+  'activation': ACTIVATIONS,
+  'attention_bias': ATTENTION_BIASES,
+  'attention': ATTENTIONS,
+  'dtype': DTYPES,
+  'remat': REMATS,
+}
+_FLAGS = (
+  *('qk_norm', 'norm_offset', 'post_norms', 'gated', 'mlp_bias', 'tied'),
+  'output_bias',
+)
 _SIZES = (
   'vocab_size',
   'num_layers',

@@ -8,6 +8,7 @@ the same block.
 from __future__ import annotations
 
 from collections.abc import Callable
+import functools
 import math
 from typing import Any
 
@@ -31,31 +32,52 @@ _HIDDEN_SCORE = -1e30  # finite: a query that sees nothing must not give NaN
 
 # Recomputing the probabilities in the backward pass costs one product and an
 # exponential; keeping them costs f32[B, H, T, S] a layer.
-@jax.checkpoint
-def attend(q: Array, k: Array, v: Array, mask: Array) -> Array:
+@functools.partial(jax.checkpoint, static_argnums=(4, 5))
+def attend(
+  q: Array,
+  k: Array,
+  v: Array,
+  mask: Array,
+  scale: float = 0.0,
+  softcap: float = 0.0,
+) -> Array:
   """Softmax attention of each head, scores and softmax in float32.
 
-  out_t = sum_s softmax_s(q_t . k_s / sqrt(head_dim), over s with mask) v_s
+  out_t = sum_s softmax_s(cap(scale q_t . k_s), over s with mask) v_s
 
   Args:
     q: f[B, H, T, head_dim].
-    k: f[B, H, S, head_dim].
-    v: f[B, H, S, head_dim].
+    k: f[B, K, S, head_dim]; each of its heads serves H / K of the queries'.
+    v: f[B, K, S, head_dim].
     mask: bool, broadcast to [B, H, T, S]; true where query t may see key s.
       A query that may see nothing gets a finite, meaningless value.
+    scale: of the scores; 0: 1 / sqrt(head_dim).
+    softcap: c of cap(x) = c tanh(x / c); 0: x itself.
 
   Returns:
     f[B, H, T, head_dim] in the type of v.
   """
-  q = q * (1.0 / math.sqrt(q.shape[-1]))
+  q = q * (scale or 1.0 / math.sqrt(q.shape[-1]))
+  groups = q.shape[1] // k.shape[1]
+  if groups > 1:
+    k, v = jnp.repeat(k, groups, axis=1), jnp.repeat(v, groups, axis=1)
   scores = jnp.einsum(
     'bhtd,bhsd->bhts', q, k, preferred_element_type=jnp.float32
   )
+  if softcap:
+    scores = softcap * jnp.tanh(scores / softcap)
   probs = jax.nn.softmax(jnp.where(mask, scores, _HIDDEN_SCORE), axis=-1)
   return jnp.einsum('bhts,bhsd->bhtd', probs.astype(v.dtype), v)
 
 
-def causal_attend(q: Array, k: Array, v: Array, mask: Array) -> Array:
+def causal_attend(
+  q: Array,
+  k: Array,
+  v: Array,
+  mask: Array,
+  scale: float = 0.0,
+  softcap: float = 0.0,
+) -> Array:
   """As `attend`, for T = S and a mask that is false above the diagonal.
 
   Queries go in a few blocks, each with the keys up to its own end, which skips
@@ -72,21 +94,26 @@ def causal_attend(q: Array, k: Array, v: Array, mask: Array) -> Array:
         k[:, :, :stop],
         v[:, :, :stop],
         mask[:, :, start:stop, :stop],
+        scale,
+        softcap,
       )
     )
   return jnp.concatenate(outputs, axis=2)
 
 
-def rotate(x: Array, positions: Array, theta: float) -> Array:
+def rotate(
+  x: Array, positions: Array, rates: Array, factor: Array | float = 1.0
+) -> Array:
   """Turns queries or keys by their positions, so that scores see distances.
 
   Numbers i and i + half of a head are a point in a plane, which turns by
-  position * theta^(-i / half).
+  position * rates[i]; those from 2 half on stay as they are.
 
   Args:
-    x: f[B, H, T, head_dim], head_dim even.
+    x: f[B, H, T, head_dim].
     positions: i32[B or 1, T].
-    theta: base of the rates.
+    rates: f32[half], radians a position.
+    factor: multiplies what turns.
 
   Returns:
     The same shape and type; angles are computed in float32.
@@ -94,22 +121,34 @@ def rotate(x: Array, positions: Array, theta: float) -> Array:
   Source: Su et al. 2021, RoFormer (arXiv:2104.09864), section 3.2.2; halves
     instead of neighbours make the pairs, as in GPT-NeoX.
   """
-  half = x.shape[-1] // 2
-  rates = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+  half = rates.shape[0]
   angles = positions[:, None, :, None] * rates  # f32[B, 1, T, half]
   cos, sin = jnp.cos(angles), jnp.sin(angles)
-  a, b = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
+  if not (isinstance(factor, float) and factor == 1.0):
+    cos, sin = factor * cos, factor * sin
+  a, b, rest = jnp.split(x, (half, 2 * half), axis=-1)
+  a, b = a.astype(jnp.float32), b.astype(jnp.float32)
   turned = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
-  return turned.astype(x.dtype)
+  turned = turned.astype(x.dtype)
+  return jnp.concatenate([turned, rest], axis=-1) if rest.size else turned
 
 
-@jax.checkpoint  # or the backward pass would keep five arrays of [B, T, d_ff]
-def _gelu(x: Array) -> Array:
-  return nn.gelu(x, approximate=True)
+@functools.partial(jax.checkpoint, static_argnums=0)
+def _activate(name: str, x: Array) -> Array:
+  # Checkpointed, or the backward pass would keep five arrays of [B, T, d_ff].
+  return _ACTIVATIONS[name](x)
+
+
+_ACTIVATIONS = {
+  'gelu_tanh': functools.partial(nn.gelu, approximate=True),
+  'gelu': functools.partial(nn.gelu, approximate=False),
+  'relu': nn.relu,
+  'silu': nn.silu,
+}
 
 
 class LayerNorm(nn.Module):
-  """(x - mean) / sqrt(variance + 1e-5) * scale + bias, moments in float32."""
+  """(x - mean) / sqrt(variance + epsilon) * scale + bias, in float32."""
 
   epsilon: float = 1e-5
 
@@ -126,39 +165,53 @@ class LayerNorm(nn.Module):
 
 
 class RMSNorm(nn.Module):
-  """x / sqrt(mean(x^2) + 1e-6) * scale, computed in float32.
+  """x / sqrt(mean(x^2) + epsilon) * scale, computed in float32.
+
+  With `offset`, * (1 + scale), whose scale begins at 0.
 
   Source: Zhang and Sennrich 2019 (arXiv:1910.07467).
   """
 
   epsilon: float = 1e-6
+  offset: bool = False
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
-    scale = self.param('scale', nn.initializers.ones, (x.shape[-1],))
+    init = nn.initializers.zeros if self.offset else nn.initializers.ones
+    scale = self.param('scale', init, (x.shape[-1],))
     x32 = x.astype(jnp.float32)
     square = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
     y = x32 * jax.lax.rsqrt(square + self.epsilon)
-    return (y * scale).astype(x.dtype)
+    return (y * (1.0 + scale if self.offset else scale)).astype(x.dtype)
+
+
+def norm(config: config_lib.ModelConfig, name: str | None = None) -> nn.Module:
+  """Returns a norm of the residual stream, as the config has them."""
+  if config.norm == 'layer':
+    return LayerNorm(config.norm_epsilon, name=name)
+  return RMSNorm(config.norm_epsilon, config.norm_offset, name=name)
 
 
 class Linear(nn.Module):
-  """x @ kernel + bias in the type of x, over `num_in` trailing axes of x."""
+  """x @ kernel + bias in the type of x, over the last axis of x."""
 
   features: tuple[int, ...]
   std: float = _INIT_STD
+  bias: bool = True
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
     init = nn.initializers.normal(self.std)
     kernel = self.param('kernel', init, (x.shape[-1], *self.features))
-    bias = self.param('bias', nn.initializers.zeros, self.features)
     y = jnp.tensordot(x, kernel.astype(x.dtype), axes=1)
+    if not self.bias:
+      return y
+    bias = self.param('bias', nn.initializers.zeros, self.features)
     return y + bias.astype(x.dtype)
 
 
 class Block(nn.Module):
-  """One pre-norm block: x += attention(norm(x)); x += mlp(norm(x)).
+  """One block: x += attention(norm(x)); x += mlp(norm(x)), or as configured.
 
   Initialisation: weights N(0, 0.02), those that write to the residual stream
   N(0, 0.02 / sqrt(2 L)), biases 0, norms 1.
@@ -180,21 +233,58 @@ class Block(nn.Module):
     config = self.config
     batch, length, width = x.shape
     inner = config.num_heads * config.head_dim
-    residual_std = _INIT_STD / math.sqrt(2 * config.num_layers)
 
-    y = LayerNorm(name='attention_norm')(x)
-    heads = (3, config.num_heads, config.head_dim)
-    qkv = Linear(heads, name='qkv')(y)  # f[B, T, 3, H, head_dim]
-    q, k, v = (jnp.swapaxes(qkv[:, :, i], 1, 2) for i in range(3))
+    y = norm(config, 'attention_norm')(x)
+    read = y
+    q, k, v = (jnp.swapaxes(heads, 1, 2) for heads in self._heads(y))
     if config.qk_norm:
-      q, k = RMSNorm(name='q_norm')(q), RMSNorm(name='k_norm')(k)
+      options = config.qk_norm_epsilon, config.norm_offset
+      q = RMSNorm(*options, name='q_norm')(q)
+      k = RMSNorm(*options, name='k_norm')(k)
     y, carried = attention(q, k, v)
     y = jnp.transpose(y, (0, 2, 1, 3)).reshape(batch, length, inner)
-    y = Linear((width,), residual_std, name='attention_output')(y)
-    x = x + dropout(y, 0)
+    bias = config.attention_bias == 'all'
+    y = self._to_stream(y, 'attention_output', bias)
+    if config.post_norms:
+      y = norm(config, 'attention_post_norm')(y)
+    added = x + dropout(y, 0)
 
-    y = LayerNorm(name='mlp_norm')(x)
-    y = Linear((config.d_ff,), name='mlp_input')(y)
-    y = _gelu(y)
-    y = Linear((width,), residual_std, name='mlp_output')(y)
-    return x + dropout(y, 1), carried
+    if config.branches == 'sequential':
+      y = norm(config, 'mlp_norm')(added)
+    elif config.branches == 'parallel':
+      y = read
+    else:
+      y = norm(config, 'mlp_norm')(x)
+    y = self._mlp(y)
+    if config.post_norms:
+      y = norm(config, 'mlp_post_norm')(y)
+    return added + dropout(y, 1), carried
+
+  def _heads(self, y: Array) -> tuple[Array, Array, Array]:
+    """Queries f[B, T, H, head_dim], keys and values f[B, T, K, head_dim]."""
+    config = self.config
+    size, bias = config.head_dim, config.attention_bias != 'none'
+    if config.kv_heads == config.num_heads:
+      shape = (3, config.num_heads, size)
+      qkv = Linear(shape, bias=bias, name='qkv')(y)
+      return qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+    q = Linear((config.num_heads, size), bias=bias, name='q')(y)
+    kv = Linear((2, config.kv_heads, size), bias=bias, name='kv')(y)
+    return q, kv[:, :, 0], kv[:, :, 1]
+
+  def _mlp(self, y: Array) -> Array:
+    """The feed-forward layer, f[B, T, D]."""
+    config = self.config
+    bias, shape = config.mlp_bias, (config.d_ff,)
+    x = Linear(shape, bias=bias, name='mlp_input')(y)
+    if config.gated:
+      gate = Linear(shape, bias=bias, name='mlp_gate')(y)
+      x = x * _activate(config.activation, gate)
+    else:
+      x = _activate(config.activation, x)
+    return self._to_stream(x, 'mlp_output', bias)
+
+  def _to_stream(self, y: Array, name: str, bias: bool) -> Array:
+    """A projection that writes to the residual stream, f[B, T, D]."""
+    std = _INIT_STD / math.sqrt(2 * self.config.num_layers)
+    return Linear((self.config.d_model,), std, bias, name=name)(y)

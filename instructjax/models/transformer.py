@@ -8,8 +8,11 @@ leading axis L and a scan runs over it:
               'mlp_input', 'mlp_output'},
    'final_norm': {'scale': [D], 'bias': [D]}}
 
-Rotary positions have no table; normed queries and keys have 'q_norm' and
-'k_norm' in their layers.
+That is GPT-2's. What ModelConfig can ask for besides adds leaves or leaves some
+out: rotary positions have no table; layers may have 'q' and 'kv' instead of
+'qkv', 'q_norm', 'k_norm', 'mlp_gate', 'attention_post_norm', 'mlp_post_norm',
+and no biases; 'output' holds 'tokens' [V, D] if it is not tied, and a 'bias'
+[V] if the logits have one.
 A token's position is the number of kept tokens before it in its sequence, so
 padding, on whichever side and whatever it holds, changes nothing at kept
 tokens.
@@ -28,6 +31,8 @@ import jax.numpy as jnp
 
 from instructjax.models import config as config_lib
 from instructjax.models import layers
+from instructjax.models import masks
+from instructjax.models import rope
 from instructjax.models import stack
 
 Array = jax.Array
@@ -90,24 +95,32 @@ def init(config: ModelConfig, key: Array) -> Params:
   """
   token_key, position_key, layer_key = jax.random.split(key, 3)
   normal = functools.partial(jax.random.normal, dtype=jnp.float32)
-  width = config.d_model
-  embedding = {'tokens': 0.02 * normal(token_key, (config.vocab_size, width))}
+  table = (config.vocab_size, config.d_model)
+  embedding = {'tokens': 0.02 * normal(token_key, table)}
   if config.positions == 'learned':
-    shape = (config.max_length, width)
+    shape = (config.max_length + config.position_offset, config.d_model)
     embedding['positions'] = 0.01 * normal(position_key, shape)
-  return {
+  x = jnp.zeros((1, 1, config.d_model), jnp.float32)
+  params = {
     'embedding': embedding,
     'layers': jax.vmap(functools.partial(_init_block, config))(
       jax.random.split(layer_key, config.num_layers)
     ),
-    'final_norm': {'scale': jnp.ones(width), 'bias': jnp.zeros(width)},
+    'final_norm': layers.norm(config).init(key, x)['params'],
   }
+  output = {}
+  if not config.tied:
+    output_key = jax.random.fold_in(key, 3)
+    output['tokens'] = 0.02 * normal(output_key, table)
+  if config.output_bias:
+    output['bias'] = jnp.zeros(config.vocab_size)
+  return params | ({'output': output} if output else {})
 
 
 def _init_block(config: ModelConfig, key: Array) -> Params:
   x = jnp.zeros((1, 1, config.d_model), jnp.float32)
   variables = layers.Block(config).init(
-    key, x, lambda q, k, v: (v, None), lambda y, branch: y
+    key, x, lambda q, k, v: (q, None), lambda y, branch: y
   )
   return variables['params']
 
@@ -118,9 +131,19 @@ def num_parameters(config: ModelConfig) -> int:
   return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
 
 
-def unembedding(params: Params) -> Array:
-  """Returns the output embedding f32[V, D], which is the input's."""
-  return params['embedding']['tokens']
+def unembedding(config: ModelConfig, params: Params) -> dict[str, Any]:
+  """Returns what makes logits of `hidden`.
+
+  Returns:
+    'embedding' f32[V, D], 'bias' f32[V] or None, 'softcap' (0: none): keywords
+    of losses.language.chunked_token_logprobs.
+  """
+  own = params.get('output', {})
+  return {
+    'embedding': own.get('tokens', params['embedding']['tokens']),
+    'bias': own.get('bias'),
+    'softcap': config.final_softcap,
+  }
 
 
 def hidden(
@@ -150,19 +173,20 @@ def hidden(
   positions = packing.positions if packing else _positions_of(tokens, mask)
   x = _embed(config, params, tokens, mask, positions)
   drop = functools.partial(_dropout, config.dropout, dropout_keys)
-  causal = _causal(tokens.shape[1])
+  causal = masks.causal(tokens.shape[1])
   if packing:
-    causal = causal & _together(packing)
-  visible = _visibility(config, positions, positions, causal, mask)
+    causal = causal & masks.together(packing.segments, packing.prefixes)
+  visible = masks.visibility(config, positions, positions, causal, mask)
 
-  rotate = _rotation(config, positions)
+  rotate = rope.rotation(config, positions)
 
   def attention(layer, cache, q, k, v):
-    q, k = rotate(q), rotate(k)
-    return layers.causal_attend(q, k, v, visible(layer)), (cache, None)
+    q, k = rotate(layer, q), rotate(layer, k)
+    out = layers.causal_attend(q, k, v, visible(layer), *_scores(config))
+    return out, (cache, None)
 
   x, _, _ = stack.run_layers(config, params, drop(0, x), attention, None, drop)
-  return _final_norm(params, x)
+  return _final_norm(config, params, x)
 
 
 def logits(
@@ -175,9 +199,23 @@ def logits(
 
   Losses use `hidden` and chunks over the sequence instead.
   """
-  x = hidden(config, params, tokens, mask)
-  table = unembedding(params).astype(x.dtype)
-  return jnp.einsum('btd,vd->btv', x, table, preferred_element_type=jnp.float32)
+  return project(config, params, hidden(config, params, tokens, mask))
+
+
+def project(config: ModelConfig, params: Params, x: Array) -> Array:
+  """Returns the logits f32[..., V] of what `hidden` gave, f[..., D]."""
+  output = unembedding(config, params)
+  result = jnp.einsum(
+    '...d,vd->...v',
+    x,
+    output['embedding'].astype(x.dtype),
+    preferred_element_type=jnp.float32,
+  )
+  if output['bias'] is not None:
+    result += output['bias']
+  if config.final_softcap:
+    result = config.final_softcap * jnp.tanh(result / config.final_softcap)
+  return result
 
 
 def prefill(
@@ -207,15 +245,16 @@ def prefill(
     raise ValueError(f'length={length} must be at least T={tokens.shape[1]}.')
   positions = _positions_of(tokens, mask)
   x = _embed(config, params, tokens, mask, positions)
-  visible = _visibility(
-    config, positions, positions, _causal(tokens.shape[1]), mask
+  visible = masks.visibility(
+    config, positions, positions, masks.causal(tokens.shape[1]), mask
   )
 
-  rotate = _rotation(config, positions)
+  rotate = rope.rotation(config, positions)
 
   def attention(layer, cache, q, k, v):
-    q, k = rotate(q), rotate(k)
-    return layers.causal_attend(q, k, v, visible(layer)), (cache, (k, v))
+    q, k = rotate(layer, q), rotate(layer, k)
+    out = layers.causal_attend(q, k, v, visible(layer), *_scores(config))
+    return out, (cache, (k, v))
 
   x, _, written = stack.run_layers(config, params, x, attention)
   pad = functools.partial(_pad_columns, free=length - tokens.shape[1], axis=-2)
@@ -227,7 +266,7 @@ def prefill(
     positions=jnp.sum(mask, axis=1, dtype=jnp.int32),
     index=jnp.asarray(tokens.shape[1], jnp.int32),
   )
-  return _final_norm(params, x), cache
+  return _final_norm(config, params, x), cache
 
 
 def extend(
@@ -259,20 +298,21 @@ def extend(
   key_positions = _positions(kept)
   columns = jnp.arange(kept.shape[1])
   causal = columns <= cache.index + jnp.arange(length)[:, None]  # bool[T, S]
-  visible = _visibility(config, positions, key_positions, causal, kept)
+  visible = masks.visibility(config, positions, key_positions, causal, kept)
   write = functools.partial(_write, config, column=cache.index)
-  rotate = _rotation(config, positions)
+  rotate = rope.rotation(config, positions)
 
   def attention(layer, layer_cache, q, k, v):
-    q, k = rotate(q), rotate(k)
+    q, k = rotate(layer, q), rotate(layer, k)
     keys, k = write(layer, layer_cache[0], k)
     values, v = write(layer, layer_cache[1], v)
-    return layers.attend(q, k, v, visible(layer)), ((keys, values), None)
+    out = layers.attend(q, k, v, visible(layer), *_scores(config))
+    return out, ((keys, values), None)
 
   x, (keys, values), _ = stack.run_layers(
     config, params, x, attention, (cache.keys, cache.values)
   )
-  return _final_norm(params, x), Cache(
+  return _final_norm(config, params, x), Cache(
     keys=keys,
     values=values,
     mask=kept,
@@ -352,59 +392,21 @@ def _embed(
     tokens = jnp.where(mask, tokens, 0)
   tables = params['embedding']
   x = tables['tokens'][tokens]
+  if config.embedding_scale != 1.0:
+    x = config.embedding_scale * x
   if config.positions == 'learned':
-    x += tables['positions'][jnp.minimum(positions, config.max_length - 1)]
+    rows = jnp.minimum(positions, config.max_length - 1)
+    x += tables['positions'][rows + config.position_offset]
   return x.astype(config.dtype)
 
 
-def _rotation(
-  config: ModelConfig, positions: Array
-) -> Callable[[Array], Array]:
-  """Returns what turns queries or keys at these positions; may do nothing."""
-  if config.positions == 'learned':
-    return lambda x: x
-  return lambda x: layers.rotate(x, positions, config.rope_theta)
+def _final_norm(config: ModelConfig, params: Params, x: Array) -> Array:
+  return layers.norm(config).apply({'params': params['final_norm']}, x)
 
 
-def _final_norm(params: Params, x: Array) -> Array:
-  return layers.LayerNorm().apply({'params': params['final_norm']}, x)
-
-
-def _causal(length: int) -> Array:
-  return jnp.tril(jnp.ones((length, length), bool))
-
-
-def _together(packing: Packing) -> Array:
-  """Returns bool[B, T, T]: whether a query's sequence holds the key."""
-  keys = packing.segments[:, None, :]
-  same = packing.segments[:, :, None] == keys
-  return same | (packing.prefixes[:, :, None] == keys)
-
-
-def _visibility(
-  config: ModelConfig,
-  query_positions: Array,
-  key_positions: Array,
-  causal: Array,
-  kept: Array | None,
-) -> Callable[[Array], Array]:
-  """Returns layer -> bool[B or 1, 1, T, S]: which keys its queries may see.
-
-  Args:
-    config: the model's shape.
-    query_positions: i32[B or 1, T].
-    key_positions: i32[B or 1, S].
-    causal: bool[T, S] or bool[B, T, S], which keys are before a query.
-    kept: bool[B, S], keys that are no padding; None: all.
-  """
-  dense = causal[:, None] if causal.ndim == 3 else causal[None, None]
-  if kept is not None:
-    dense = dense & kept[:, None, None, :]
-  if config.attention == 'dense':
-    return lambda layer: dense
-  distance = query_positions[:, None, :, None] - key_positions[:, None, None]
-  banded = dense & (distance < config.band)
-  return lambda layer: jnp.where(layer % 2 == 1, banded, dense)
+def _scores(config: ModelConfig) -> tuple[float, float]:
+  """What attention does to its scores: their scale, their soft cap."""
+  return config.attention_scale, config.attention_softcap
 
 
 def _dropout(

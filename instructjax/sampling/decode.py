@@ -94,7 +94,7 @@ def sample(
   batch, prompt_length = len(keys), prompts.shape[1]
   chex.assert_equal_shape([prompts, prompt_mask])
   chex.assert_shape(prompts if rows is None else rows, (batch, ...))
-  draw = _make_draw(params, keys, temperature, top_k, top_p)
+  draw = _make_draw(config, params, keys, temperature, top_k, top_p)
   hidden, cache = transformer.prefill(
     config,
     params,
@@ -141,10 +141,9 @@ def sample(
   return jax.lax.while_loop(proceed, advance, state)[-1]
 
 
-def _make_draw(params, keys, temperature, top_k, top_p):
+def _make_draw(config, params, keys, temperature, top_k, top_p):
   """Returns (step, f[B, D]) -> (token i32[B], logprob f32[B])."""
   greedy = temperature == 0
-  table = transformer.unembedding(params)
 
   def choose(step, logits):  # logits f32[B, V], not yet divided
     if greedy:
@@ -156,12 +155,7 @@ def _make_draw(params, keys, temperature, top_k, top_p):
     return logits_lib.draw(filtered, jax.vmap(jax.random.uniform)(step_keys))
 
   def draw(step, hidden):
-    logits = jnp.einsum(
-      'bd,vd->bv',
-      hidden,
-      table.astype(hidden.dtype),
-      preferred_element_type=jnp.float32,
-    )
+    logits = transformer.project(config, params, hidden)
     token = choose(step, logits)
     scaled = logits if greedy else logits / temperature
     chosen = jnp.take_along_axis(scaled, token[:, None], axis=-1)[:, 0]

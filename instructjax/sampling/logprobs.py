@@ -62,7 +62,7 @@ def response_logprobs(
   start = rows['prompts'].shape[1] - 1
   return language.chunked_token_logprobs(
     hidden[:, start:-1],
-    transformer.unembedding(params),
-    rows['responses'],
+    targets=rows['responses'],
     temperature=temperature,
+    **transformer.unembedding(config, params),
   )

@@ -380,7 +380,9 @@ class PPO(base.Task):
     tokens = ptx['tokens']
     hidden = transformer.hidden(self.config, policy, tokens, ptx['mask'])
     logprobs = language.chunked_token_logprobs(
-      hidden[:, :-1], transformer.unembedding(policy), tokens[:, 1:]
+      hidden[:, :-1],
+      targets=tokens[:, 1:],
+      **transformer.unembedding(self.config, policy),
     )
     return language.language_model_loss(logprobs, ptx['weights'])[0]
 

@@ -87,5 +87,7 @@ def token_logprobs(
     config, params, tokens, mask, packing=packing, dropout_keys=dropout_keys
   )
   return language.chunked_token_logprobs(
-    hidden[:, :-1], transformer.unembedding(params), tokens[:, 1:]
+    hidden[:, :-1],
+    targets=tokens[:, 1:],
+    **transformer.unembedding(config, params),
   )

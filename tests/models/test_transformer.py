@@ -106,16 +106,18 @@ def test_rotary_scores_depend_on_distance_only():
   rng = np.random.default_rng(0)
   q, k = rng.normal(size=(2, 1, 1, 5, 6)).astype(np.float32)
   near, far = np.arange(5)[None], 37 + np.arange(5)[None]
+  rates = jnp.asarray([1.0, 0.2, 0.05])
   scores = [
     jnp.einsum(
       'bhtd,bhsd->bhts',
-      layers.rotate(q, positions, 100.0),
-      layers.rotate(k, positions, 100.0),
+      layers.rotate(q, positions, rates),
+      layers.rotate(k, positions, rates),
     )
     for positions in (near, far)
   ]
   np.testing.assert_allclose(*scores, atol=1e-4)
-  assert layers.rotate(q.astype(jnp.bfloat16), near, 1e4).dtype == jnp.bfloat16
+  half = layers.rotate(q.astype(jnp.bfloat16), near, rates)
+  assert half.dtype == jnp.bfloat16
 
 
 @KINDS

@@ -92,10 +92,10 @@ def trainer_logprobs(params, prompts, mask, samples, temperature):
   hidden = transformer.hidden(CONFIG, params, tokens, kept)
   return language.chunked_token_logprobs(
     hidden[:, P - 1 : -1],
-    transformer.unembedding(params),
-    samples.tokens,
+    targets=samples.tokens,
     temperature=temperature,
     chunk_size=3,
+    **transformer.unembedding(CONFIG, params),
   )
 
 

@@ -66,7 +66,7 @@ def _like(model, **options):
 @functools.partial(jax.jit, static_argnums=0)
 def _all_logits(config, params, tokens, mask):
   hidden = transformer.hidden(config, params, tokens, mask)
-  return hidden[0] @ transformer.unembedding(params).T
+  return transformer.project(config, params, hidden[0])
 
 
 def _logits(model, ids):
