@@ -7,7 +7,7 @@
 Pretraining as in configs/pretrain.py. In a microworld the model has 11.1M
 parameters, over eleven times those of `tiny`, and takes longer than all of
 configs/ppo_ptx.py, which does not run it but evaluates it beside the others
-once it is there; half the text of `tiny` brings it to a lower loss. Of
+once it is there; half the text of `tiny` brings it to about the same loss. Of
 the other sizes, every one is compared with 175B.
 """
 
@@ -29,7 +29,7 @@ def get_config(arg='tiny'):
     config.model.update(TEN_TIMES_TINY)
     config.learning_rate.policy = 3e-3
     if words['data'] == config_lib.MICROWORLD:
-      # 1.1M tokens: their loss is below tiny's after 2.2M.
+      # 1.1M tokens: about the loss of tiny's after 2.2M.
       config.num_epochs = 0.6
       config.batch_size = 32
       config.schedule.warmup_iterations = 50

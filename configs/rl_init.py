@@ -6,7 +6,7 @@
 
 Supervised fine-tuning once more from the base model, as configs/sft.py but
 with its own learning rates, 2 epochs, and pretraining text for a tenth of the
-rows; in the microworld as many epochs as SFT, at half its rate.
+rows; in the microworld as many epochs as SFT, for `tiny` at half its rate.
 configs/ppo_ptx.py starts from RUN/rl_init when it is there, and from RUN/sft
 otherwise.
 """

@@ -94,6 +94,8 @@ def chunked_token_logprobs(
   chex.assert_type([hidden, embedding], float)
   chex.assert_shape(embedding, (None, hidden.shape[2]))
   chex.assert_shape(targets, hidden.shape[:2])
+  if bias is not None:
+    chex.assert_shape(bias, (embedding.shape[0],))
   batch, length, _ = hidden.shape
 
   if chunk_size is None:

@@ -16,7 +16,19 @@ DTYPES = ('float32', 'bfloat16')
 NORMS = ('layer', 'rms')
 POSITIONS = ('learned', 'rotary')
 REMATS = ('none', 'full', 'dots')
-ROPE_SCALINGS = ('linear', 'dynamic', 'llama3', 'yarn')
+ROPE_SCALINGS = ('none', 'linear', 'llama3', 'yarn')
+
+
+# Turns from which on RopeScaling leaves a pair as it is.
+_FAST = {'llama3': 4.0, 'yarn': 32.0}
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]):
+  if value not in choices:
+    raise errors.UserError(
+      f'model.{name} must be one of {", ".join(choices)}, given {value!r}:'
+      f' choose one.{errors.nearest(str(value), choices)}'
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,17 +36,16 @@ class RopeScaling:
   """How rotary positions reach further than the model was trained on.
 
   Attributes:
-    kind: 'linear': all angles shrink by the factor (Chen et al. 2023,
-      arXiv:2306.15595); 'dynamic': the base grows with the longest sequence
-      beyond original_length (bloc97 2023); 'llama3': slow pairs shrink, fast
-      ones stay (Llama 3.1's release); 'yarn': the same with a ramp in turns,
-      and sharper attention (Peng et al. 2023, arXiv:2309.00071).
+    kind: 'none': not at all; 'linear': all angles shrink by the factor (Chen et
+      al. 2023, arXiv:2306.15595); 'llama3': slow pairs shrink, fast ones stay
+      (Llama 3.1's release); 'yarn': the same with a ramp in pairs, and sharper
+      attention (Peng et al. 2023, arXiv:2309.00071).
     factor: by which positions reach further, at least 1.
-    original_length: positions that it was trained on; 'linear' has no use
-      for it.
+    original_length: positions that it was trained on, for 'llama3' and 'yarn'.
     low: 'llama3': pairs of fewer turns in original_length shrink fully;
       'yarn': beta_slow, the same.
-    high: 'llama3': pairs of more turns stay as they are; 'yarn': beta_fast.
+    high: 'llama3': pairs of more turns stay as they are; 'yarn': beta_fast; 0:
+      4 for 'llama3', 32 for 'yarn'.
     attention_factor: 'yarn' multiplies queries and keys by it; 0:
       1 + 0.1 log(factor).
     truncate: 'yarn': the ramp begins and ends at whole pairs.
@@ -43,11 +54,11 @@ class RopeScaling:
     UserError: for an unknown kind or an impossible number.
   """
 
-  kind: str
-  factor: float
+  kind: str = 'none'
+  factor: float = 1.0
   original_length: int = 0
   low: float = 1.0
-  high: float = 4.0
+  high: float = 0.0
   attention_factor: float = 0.0
   truncate: bool = True
 
@@ -58,16 +69,21 @@ class RopeScaling:
         f'model.rope_scaling.factor must be at least 1, given {self.factor!r}:'
         ' leave rope_scaling out for no scaling.'
       )
-    if self.kind != 'linear' and self.original_length < 1:
+    if self.kind in _FAST and self.original_length < 1:
       raise errors.UserError(
         f'model.rope_scaling.original_length must be given for {self.kind!r},'
         f' got {self.original_length!r}: the length it was trained on.'
       )
-    if self.kind in ('llama3', 'yarn') and not 0 < self.low < self.high:
+    if self.kind in _FAST and not 0 < self.low < self.fast:
       raise errors.UserError(
         'model.rope_scaling.low must be above 0 and below high, given'
-        f' {self.low!r} and {self.high!r}.'
+        f' {self.low!r} and {self.fast!r}.'
       )
+
+  @property
+  def fast(self) -> float:
+    """Turns from which on a pair stays as it is."""
+    return self.high or _FAST[self.kind]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +104,7 @@ class ModelConfig:
       which a small model learns to copy from few tokens of text.
     rope_theta: rotary's base; the slowest pair of numbers turns once in about
       2 pi rope_theta tokens.
-    rope_scaling: how they reach further; None: they do not.
+    rope_scaling: how they reach further.
     rotary_dim: how many of a head's numbers turn, the first ones; 0: all.
     local_rope_theta: rotary's base in banded layers, which know no scaling
       (Gemma 3); 0: theirs is rope_theta, scaled like the others.
@@ -140,7 +156,7 @@ class ModelConfig:
   max_length: int
   positions: str = 'learned'
   rope_theta: float = 10_000.0
-  rope_scaling: RopeScaling | None = None
+  rope_scaling: RopeScaling = RopeScaling()
   rotary_dim: int = 0
   local_rope_theta: float = 0.0
   position_offset: int = 0
@@ -205,15 +221,34 @@ class ModelConfig:
         f'rotary positions need an even model.{name} of at most head_dim, given'
         f' {turning}: use {fitting}.'
       )
+    for name in _COUNTS:
+      value = getattr(self, name)
+      if type(value) is not int or value < 0:
+        raise errors.UserError(
+          f'model.{name} must be a whole number of at least 0, given {value!r}:'
+          ' 0 leaves it out.'
+        )
+    for name in _AMOUNTS:
+      value = getattr(self, name)
+      if not isinstance(value, (int, float)) or value < 0:
+        raise errors.UserError(
+          f'model.{name} must be a number of at least 0, given {value!r}.'
+        )
     if self.num_heads % self.kv_heads:
       raise errors.UserError(
         f'model.num_kv_heads must divide num_heads={self.num_heads}, given'
         f' {self.num_kv_heads}: 0 gives every head its own.'
       )
-    if any(not 0 <= layer < self.num_layers for layer in self.banded_layers):
+    listed = self.banded_layers
+    if type(listed) is not tuple or set(listed) - set(range(self.num_layers)):
       raise errors.UserError(
         'model.banded_layers must be numbers of layers, from 0 to'
-        f' {self.num_layers - 1}, given {self.banded_layers}.'
+        f' {self.num_layers - 1}, given {listed!r}.'
+      )
+    if bool(listed) != (self.attention == 'listed'):
+      raise errors.UserError(
+        "model.banded_layers belongs to attention='listed', given"
+        f' {listed!r} and {self.attention!r}: give both or neither.'
       )
 
   @property
@@ -229,7 +264,8 @@ class ModelConfig:
 
   def to_dict(self) -> dict[str, Any]:
     """Returns the fields as a plain dict, fit for JSON."""
-    return dataclasses.asdict(self)
+    told = dataclasses.asdict(self)
+    return told | {'banded_layers': list(self.banded_layers)}
 
   @classmethod
   def from_dict(cls, fields: Mapping[str, Any]) -> ModelConfig:
@@ -238,14 +274,7 @@ class ModelConfig:
     Raises:
       UserError: if a field is unknown or one without a default is missing.
     """
-    known = {field.name for field in dataclasses.fields(cls)}
-    for name in fields:
-      if name not in known:
-        raise errors.UserError(
-          f'model.{name} is not a field of ModelConfig:'
-          f' use one of {", ".join(sorted(known))}.'
-          f'{errors.nearest(name, known)}'
-        )
+    _check_fields('model', fields, cls)
     required = {
       field.name
       for field in dataclasses.fields(cls)
@@ -258,13 +287,34 @@ class ModelConfig:
         f' {", ".join(missing)}: add them.'
       )
     fields = dict(fields)
-    if fields.get('rope_scaling') is not None:
-      scaling = fields['rope_scaling']
-      if not isinstance(scaling, RopeScaling):
-        fields['rope_scaling'] = RopeScaling(**scaling)
-    if 'banded_layers' in fields:
+    scaling = fields.get('rope_scaling')
+    if isinstance(scaling, Mapping):
+      _check_fields('model.rope_scaling', scaling, RopeScaling)
+      fields['rope_scaling'] = RopeScaling(**scaling)
+    if isinstance(fields.get('banded_layers'), list):
       fields['banded_layers'] = tuple(fields['banded_layers'])
     return cls(**fields)
+
+
+def with_defaults(fields: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns `to_dict`'s fields, those added that it did not yet have then."""
+  defaults = {
+    field.name: field.default
+    for field in dataclasses.fields(ModelConfig)
+    if field.default is not dataclasses.MISSING
+  }
+  defaults['rope_scaling'] = dataclasses.asdict(RopeScaling())
+  return defaults | {'banded_layers': []} | dict(fields)
+
+
+def _check_fields(name: str, fields: Mapping[str, Any], cls: type) -> None:
+  known = {field.name for field in dataclasses.fields(cls)}
+  for key in fields:
+    if key not in known:
+      raise errors.UserError(
+        f'{name}.{key} is not a field of {cls.__name__}:'
+        f' use one of {", ".join(sorted(known))}.{errors.nearest(key, known)}'
+      )
 
 
 _CHOICES = {
@@ -281,6 +331,11 @@ _FLAGS = (
   *('qk_norm', 'norm_offset', 'post_norms', 'gated', 'mlp_bias', 'tied'),
   'output_bias',
 )
+_COUNTS = ('num_kv_heads', 'rotary_dim', 'position_offset')
+_AMOUNTS = (
+  *('norm_epsilon', 'qk_norm_epsilon', 'local_rope_theta', 'attention_scale'),
+  *('attention_softcap', 'final_softcap', 'embedding_scale'),
+)
 _SIZES = (
   'vocab_size',
   'num_layers',
@@ -291,14 +346,6 @@ _SIZES = (
   'max_length',
   'band',
 )
-
-
-def _check_choice(name: str, value: Any, choices: tuple[str, ...]):
-  if value not in choices:
-    raise errors.UserError(
-      f'model.{name} must be one of {", ".join(choices)}, given {value!r}:'
-      f' choose one.{errors.nearest(str(value), choices)}'
-    )
 
 
 def _gpt3(num_layers, d_model, num_heads, head_dim) -> ModelConfig:

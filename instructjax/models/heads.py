@@ -20,6 +20,12 @@ def init_scalar_head(key: jax.Array, d_model: int) -> dict[str, jax.Array]:
   return {'kernel': kernel, 'bias': jnp.zeros((), jnp.float32)}
 
 
+def with_head(params: Any, head: Any) -> dict[str, Any]:
+  """Returns a reward or value model: a decoder without its logits, a head."""
+  trunk = {name: leaf for name, leaf in params.items() if name != 'output'}
+  return {'transformer': trunk, 'head': head}
+
+
 def scalar_head(params: Any, hidden: jax.Array) -> jax.Array:
   """Returns hidden . kernel + bias, f32[...], for hidden f[..., D]."""
   product = jnp.einsum(

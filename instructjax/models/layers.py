@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from instructjax.models import config as config_lib
 
 Array = jax.Array
-# (q, k, v), each f[B, H, T, head_dim] -> (f[B, H, T, head_dim], anything).
+# q f[B, H, T, head_dim], k and v f[B, K, T, head_dim] -> (as q, anything).
 Attention = Callable[[Array, Array, Array], tuple[Array, Any]]
 # (branch f[B, T, D], which of the block's two branches) -> f[B, T, D].
 Dropout = Callable[[Array, int], Array]
@@ -30,9 +30,6 @@ _MIN_QUERY_BLOCK = 64
 _HIDDEN_SCORE = -1e30  # finite: a query that sees nothing must not give NaN
 
 
-# Recomputing the probabilities in the backward pass costs one product and an
-# exponential; keeping them costs f32[B, H, T, S] a layer.
-@functools.partial(jax.checkpoint, static_argnums=(4, 5))
 def attend(
   q: Array,
   k: Array,
@@ -57,17 +54,30 @@ def attend(
   Returns:
     f[B, H, T, head_dim] in the type of v.
   """
-  q = q * (scale or 1.0 / math.sqrt(q.shape[-1]))
-  groups = q.shape[1] // k.shape[1]
-  if groups > 1:
-    k, v = jnp.repeat(k, groups, axis=1), jnp.repeat(v, groups, axis=1)
-  scores = jnp.einsum(
-    'bhtd,bhsd->bhts', q, k, preferred_element_type=jnp.float32
-  )
-  if softcap:
-    scores = softcap * jnp.tanh(scores / softcap)
-  probs = jax.nn.softmax(jnp.where(mask, scores, _HIDDEN_SCORE), axis=-1)
-  return jnp.einsum('bhts,bhsd->bhtd', probs.astype(v.dtype), v)
+  scale = scale or 1.0 / math.sqrt(q.shape[-1])
+
+  # Recomputing the probabilities in the backward pass costs one product and an
+  # exponential; keeping them costs f32[B, H, T, S] a layer.
+  @jax.checkpoint
+  def run(q, k, v, mask):
+    scores = jnp.einsum(
+      'b...td,b...sd->b...ts', q * scale, k, preferred_element_type=jnp.float32
+    )
+    scores = softcapped(scores, softcap)
+    probs = jax.nn.softmax(jnp.where(mask, scores, _HIDDEN_SCORE), axis=-1)
+    return jnp.einsum('b...ts,b...sd->b...td', probs.astype(v.dtype), v)
+
+  if q.shape[1] == k.shape[1]:
+    return run(q, k, v, mask)
+  # Copies of keys and values for every head would be as large as their cache.
+  groups = (q.shape[0], k.shape[1], -1, *q.shape[2:])
+  k, v, mask = k[:, :, None], v[:, :, None], mask[:, :, None]
+  return run(q.reshape(groups), k, v, mask).reshape(q.shape)
+
+
+def softcapped(x: Array, cap: float) -> Array:
+  """Returns cap * tanh(x / cap), which is x where x is small; x if cap is 0."""
+  return cap * jnp.tanh(x / cap) if cap else x
 
 
 def causal_attend(
@@ -214,7 +224,7 @@ class Block(nn.Module):
   """One block: x += attention(norm(x)); x += mlp(norm(x)), or as configured.
 
   Initialisation: weights N(0, 0.02), those that write to the residual stream
-  N(0, 0.02 / sqrt(2 L)), biases 0, norms 1.
+  N(0, 0.02 / sqrt(2 L)), biases 0, norms multiply by 1.
 
   Source: GPT-2 (Radford et al. 2019, section 2.3, which scales by the square
   root of the number of residual layers, two a block) and GPT-3

@@ -33,11 +33,11 @@ def rotation(
   if config.positions == 'learned':
     return lambda layer, x: x
   scaling = config.rope_scaling
-  rates = _rates(config, config.rope_theta, scaling, positions)
+  rates = _rates(config, config.rope_theta, scaling)
   factor = _sharpness(scaling)
   if not config.local_rope_theta:
     return lambda layer, x: layers.rotate(x, positions, rates, factor)
-  local = _rates(config, config.local_rope_theta, None, positions)
+  local = _rates(config, config.local_rope_theta, RopeScaling())
   is_local = jnp.asarray(
     [config.is_banded(layer) for layer in range(config.num_layers)]
   )
@@ -54,28 +54,18 @@ def rotation(
   return rotate
 
 
-def _rates(
-  config: ModelConfig,
-  theta: float,
-  scaling: RopeScaling | None,
-  positions: Array,
-) -> Array:
+def _rates(config: ModelConfig, theta: float, scaling: RopeScaling) -> Array:
   """Radians a position, f32[rotary_dim / 2]."""
   width = config.rotary_dim or config.head_dim
   half = width // 2
-  if scaling is not None and scaling.kind == 'dynamic':
-    longest = jnp.maximum(jnp.max(positions) + 1, scaling.original_length)
-    share = longest.astype(jnp.float32) / scaling.original_length
-    growth = scaling.factor * share - (scaling.factor - 1)
-    theta = theta * growth ** (width / (width - 2))
   rates = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-  if scaling is None or scaling.kind == 'dynamic':
+  if scaling.kind == 'none':
     return rates
   if scaling.kind == 'linear':
     return rates / scaling.factor
   if scaling.kind == 'llama3':
     turns = scaling.original_length * rates / (2 * math.pi)
-    kept = (turns - scaling.low) / (scaling.high - scaling.low)
+    kept = (turns - scaling.low) / (scaling.fast - scaling.low)
   else:
     kept = 1 - _ramp(scaling, theta, width)
   kept = jnp.clip(kept, 0.0, 1.0)
@@ -83,13 +73,13 @@ def _rates(
 
 
 def _ramp(scaling: RopeScaling, theta: float, width: int) -> Array:
-  """YaRN's ramp over the pairs: 0 where they turn `high` times and more."""
+  """YaRN's ramp over the pairs: 0 where they turn `fast` times and more."""
 
   def pair(turns):  # the one, a fraction, that turns so often
     wave = scaling.original_length / (2 * math.pi * turns)
     return width * math.log(wave) / (2 * math.log(theta))
 
-  first, last = pair(scaling.high), pair(scaling.low)
+  first, last = pair(scaling.fast), pair(scaling.low)
   if scaling.truncate:
     first, last = math.floor(first), math.ceil(last)
   first, last = max(first, 0), min(last, width - 1)
@@ -97,8 +87,8 @@ def _ramp(scaling: RopeScaling, theta: float, width: int) -> Array:
   return (jnp.arange(width // 2, dtype=jnp.float32) - first) / length
 
 
-def _sharpness(scaling: RopeScaling | None) -> float:
+def _sharpness(scaling: RopeScaling) -> float:
   """What queries and keys are multiplied by."""
-  if scaling is None or scaling.kind != 'yarn':
+  if scaling.kind != 'yarn':
     return 1.0
   return scaling.attention_factor or 1 + 0.1 * math.log(scaling.factor)

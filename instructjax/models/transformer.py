@@ -71,8 +71,9 @@ class Cache:
   """Keys and values of the tokens seen so far.
 
   Attributes:
-    keys: f[L, B, H, S, head_dim] where the layers are scanned, otherwise a
-      tuple of L f[B, H, S, head_dim]; of the S columns `index` are written.
+    keys: f[L, B, K, S, head_dim], K = config.kv_heads, where the layers are
+      scanned, otherwise a tuple of L f[B, K, S, head_dim]; of the S columns
+      `index` are written.
     values: the same.
     mask: bool[B, S], written and kept.
     positions: i32[B], the next kept token's position in each row.
@@ -213,9 +214,7 @@ def project(config: ModelConfig, params: Params, x: Array) -> Array:
   )
   if output['bias'] is not None:
     result += output['bias']
-  if config.final_softcap:
-    result = config.final_softcap * jnp.tanh(result / config.final_softcap)
-  return result
+  return layers.softcapped(result, config.final_softcap)
 
 
 def prefill(
@@ -352,7 +351,7 @@ def _pad_columns(x: Array, free: int, axis: int) -> Array:
 def _write(
   config: ModelConfig, layer: Array, cached: Array, new: Array, column: Array
 ) -> tuple[Array, Array]:
-  """Writes f[B, H, T, head_dim] into a cache; returns it and the layer's part.
+  """Writes f[B, K, T, head_dim] into a cache; returns it and the layer's part.
 
   A scan must carry the stack of all layers for this to happen in place: as the
   scan's input and output, all of it would be copied at every step.

@@ -118,10 +118,22 @@ def settle(root: pathlib.Path, config: Plain) -> Plain:
     there = [name for name in options if finished(root, name)]
     chosen[role] = before if before in options else (*there, options[-1])[0]
   config = json.loads(json.dumps(config | {'init_from': chosen}))
-  difference = config_lib.first_difference(old, config) if old else None
+  difference = _difference(old, config) if old else None
   if difference:
     raise _changed(root, config['stage'], difference)
   return config
+
+
+def _difference(old: Plain, new: Plain) -> str | None:
+  """The first key that differs; a field that models did not have then is what
+  it is by default."""
+  if old.get('model') and new.get('model'):
+    known = model_config.with_defaults(old['model'])
+    model = {
+      k: v for k, v in known.items() if k in {*old['model'], *new['model']}
+    }
+    old = old | {'model': model}
+  return config_lib.first_difference(old, new)
 
 
 def _changed(root, stage: str, difference: str) -> errors.UserError:
@@ -155,7 +167,7 @@ def accept(
     a, b = (_pick(config, key) for config in (old, new))
     if a != b:
       raise _changed(root, stage, f'{key}: {a!r} -> {b!r}')
-  difference = config_lib.first_difference(old, new)
+  difference = _difference(old, new)
   if difference:
     log.info(
       '%s is taken as it was trained, with another config (%s).',
@@ -245,7 +257,7 @@ def abstract_params(config: model_config.ModelConfig, kind: str) -> Any:
   head = jax.eval_shape(
     lambda k: heads.init_scalar_head(k, config.d_model), key
   )
-  return {'transformer': shapes, 'head': head}
+  return heads.with_head(shapes, head)
 
 
 def find_start(root: pathlib.Path, role: str, value: str, **options) -> Start:

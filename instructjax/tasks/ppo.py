@@ -125,7 +125,7 @@ class PPO(base.Task):
       value = frozen['reward_model'] = start['reward_model']
     else:
       head = heads.init_scalar_head(key, self.config.d_model)
-      value = {'transformer': start['policy'], 'head': head}
+      value = heads.with_head(start['policy'], head)
     return {'policy': start['policy'], 'value': value}, frozen
 
   def extras(self):

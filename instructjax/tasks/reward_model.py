@@ -41,7 +41,7 @@ class RewardModel(base.Task):
     if params is None:
       params = transformer.init(self.config, transformer_key)
     head = heads.init_scalar_head(head_key, self.config.d_model)
-    return {'reward_model': {'transformer': params, 'head': head}}, {}
+    return {'reward_model': heads.with_head(params, head)}, {}
 
   def normalize(self, batch, key):
     """Adds pair weights f32[..., K, K] that sum to one.

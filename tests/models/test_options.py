@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,10 @@ from instructjax import optim
 from instructjax import sharding
 from instructjax.losses import language
 from instructjax.models import config as config_lib
+from instructjax.models import layers
+from instructjax.models import rope
 from instructjax.models import transformer
+from instructjax.stages import workdir
 from tests.reference import transformer as reference
 
 PLAIN = config_lib.ModelConfig(
@@ -66,9 +70,7 @@ CONFIGS = {
   'mistral': dataclasses.replace(
     RMS, attention='listed', band=3, banded_layers=(0, 1)
   ),
-  'qwen2': dataclasses.replace(
-    _scaled('dynamic'), attention_bias='qkv', num_kv_heads=1
-  ),
+  'qwen2': dataclasses.replace(RMS, attention_bias='qkv', num_kv_heads=1),
   'qwen3': dataclasses.replace(
     _scaled('yarn', low=0.1, high=1.5), qk_norm=True, qk_norm_epsilon=1e-3
   ),
@@ -152,13 +154,7 @@ def test_logits_equal_numpy_twin(config):
   logits, cached, logprobs = _all(config, params, tokens, mask)
   expected = reference.logits(config, params, tokens, mask)
   np.testing.assert_allclose(logits[mask], expected[mask], atol=3e-5)
-  if config.rope_scaling and config.rope_scaling.kind == 'dynamic':
-    # What the cache holds has turned at the rates of the length there was then.
-    expected = reference.logits(config, params, tokens[:, :7], mask[:, :7])
-    cached, kept = cached[:, :7], mask[:, :7]
-    np.testing.assert_allclose(cached[kept], expected[kept], atol=3e-5)
-  else:
-    np.testing.assert_allclose(cached[mask], logits[mask], atol=3e-5)
+  np.testing.assert_allclose(cached[mask], logits[mask], atol=3e-5)
   chosen = jax.nn.log_softmax(logits)
   chosen = jnp.take_along_axis(chosen, tokens[..., None], -1)[..., 0]
   np.testing.assert_allclose(logprobs[mask], chosen[mask], atol=1e-5)
@@ -200,10 +196,56 @@ def test_initialised_sharded_and_trained_by_muon(config):
     assert np.isfinite(leaf).all() and np.any(leaf != 0), path
 
 
+@pytest.mark.parametrize(
+  'config, expected',
+  [
+    # Worked out by hand for heads of 8 and base 50: rates 50^(-i / 4), that is
+    # 1, 0.3761, 0.1414, 0.0532, which turn 1.27, 0.48, 0.18, 0.07 times in 8.
+    (_scaled('linear'), [0.25, 0.0940, 0.0354, 0.0133]),
+    # Kept in full from 1 turn on, a quarter below 0.2, (0.48 - 0.2) / 0.8 of
+    # the way between.
+    (_scaled('llama3', low=0.2, high=1.0), [1.0, 0.1925, 0.0354, 0.0133]),
+  ],
+  ids=['linear', 'llama3'],
+)
+def test_scaled_rates_by_hand(config, expected):
+  x = jnp.zeros((1, 1, 1, 8)).at[..., :4].set(1.0)
+  turned = rope.rotation(config, jnp.ones((1, 1), jnp.int32))(0, x)[0, 0, 0]
+  np.testing.assert_allclose(
+    np.arctan2(turned[4:], turned[:4]), expected, atol=2e-4
+  )
+
+
+@KINDS
+def test_what_padding_holds_and_neighbours_change_nothing(config):
+  params = make_params(config)
+  tokens, mask = make_batch()
+  logits, _, _ = _all(config, params, tokens, mask)
+  other = np.where(mask, tokens, 5)
+  other[0] = (other[0] + 1) % 31
+  changed, _, _ = _all(config, params, other, mask)
+  kept = mask[1:]
+  np.testing.assert_array_equal(changed[1:][kept], logits[1:][kept])
+
+
+def test_keys_are_not_copied_for_each_query():
+  q, k = jnp.ones((2, 16, 1, 32)), jnp.ones((2, 2, 512, 32))
+  mask = jnp.ones((2, 1, 1, 512), bool)
+  compiled = jax.jit(layers.attend).lower(q, k, k, mask).compile()
+  assert compiled.memory_analysis().temp_size_in_bytes < 2 * k.nbytes
+
+
+def test_a_reward_model_has_no_logits_of_its_own():
+  config = CONFIGS['gptj']
+  params = workdir.abstract_params(config, 'reward')
+  assert 'output' in workdir.abstract_params(config, 'policy')
+  assert 'output' not in params['transformer']
+
+
 def test_configs_survive_json():
   for config in (*CONFIGS.values(), DEEP):
     told = config.to_dict()
-    told['banded_layers'] = list(told['banded_layers'])
+    assert json.loads(json.dumps(told)) == told
     assert config_lib.ModelConfig.from_dict(told) == config
 
 
@@ -213,6 +255,11 @@ def test_configs_survive_json():
     ({'num_kv_heads': 3}, ('num_kv_heads', 'num_heads=4')),
     ({'activation': 'geglu'}, ('activation', 'gelu_tanh')),
     ({'banded_layers': (2,)}, ('banded_layers', 'from 0 to 1')),
+    ({'banded_layers': (1,)}, ('banded_layers', "attention='listed'")),
+    ({'attention': 'listed'}, ('banded_layers', 'give both')),
+    ({'num_kv_heads': -2}, ('num_kv_heads', 'at least 0', '-2')),
+    ({'rotary_dim': 2.0}, ('rotary_dim', 'whole number')),
+    ({'local_rope_theta': -3.0}, ('local_rope_theta', 'at least 0')),
     ({'gated': 1}, ('gated', 'true or false')),
     ({'positions': 'rotary', 'rotary_dim': 5}, ('rotary_dim', 'use 6')),
     ({'positions': 'rotary', 'rotary_dim': 12}, ('rotary_dim', 'use 8')),
@@ -228,9 +275,10 @@ def test_mistakes_are_named(fields, words):
   'fields, words',
   [
     ({'kind': 'longrope'}, ('rope_scaling.kind', 'llama3')),
+    ({'high': 0.5}, ('rope_scaling.low', '0.5')),
     ({'factor': 0.5}, ('rope_scaling.factor', 'at least 1')),
     ({'original_length': 0}, ('original_length', "'yarn'")),
-    ({'low': 4.0}, ('rope_scaling.low', 'below high')),
+    ({'low': 40.0}, ('rope_scaling.low', 'below high', '32')),
   ],
 )
 def test_mistakes_of_scaling_are_named(fields, words):
@@ -238,3 +286,16 @@ def test_mistakes_of_scaling_are_named(fields, words):
   with pytest.raises(errors.UserError) as caught:
     config_lib.RopeScaling(**right | fields)
   assert all(word in str(caught.value) for word in words)
+
+
+def test_fields_of_scaling_are_checked_when_read():
+  told = CONFIGS['llama'].to_dict()
+  told['rope_scaling']['facto'] = 1
+  with pytest.raises(errors.UserError, match='facto'):
+    config_lib.ModelConfig.from_dict(told)
+
+
+def test_fields_that_did_not_exist_then_are_the_default():
+  told = PLAIN.to_dict()
+  old = {key: told[key] for key in told if key not in ('gated', 'rope_scaling')}
+  assert config_lib.with_defaults(old) == told

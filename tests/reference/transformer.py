@@ -15,11 +15,10 @@ def hidden(config, params, tokens, mask=None):
   if mask is None:
     mask = np.ones(tokens.shape, bool)
   mask = np.asarray(mask)
-  longest = mask.sum(axis=1).max()
   result = np.full((*tokens.shape, config.d_model), np.nan)
   for row in range(len(tokens)):
     kept = tokens[row, mask[row]]
-    result[row, mask[row]] = _row(config, params, kept, longest)
+    result[row, mask[row]] = _row(config, params, kept)
   return result
 
 
@@ -31,7 +30,7 @@ def logits(config, params, tokens, mask=None):
   return _cap(x + output.get('bias', 0.0), config.final_softcap)
 
 
-def _row(config, params, tokens, longest):
+def _row(config, params, tokens):
   tables = params['embedding']
   x = np.zeros((len(tokens), config.d_model))
   for t, token in enumerate(tokens):
@@ -42,7 +41,7 @@ def _row(config, params, tokens, longest):
       x[t] += np.asarray(tables['positions'], np.float64)[position]
   for layer in range(config.num_layers):
     layer_params = _layer_params(params['layers'], layer)
-    x = _block(config, layer_params, layer, x, longest)
+    x = _block(config, layer_params, layer, x)
   return _norm(config, params['final_norm'], x)
 
 
@@ -52,9 +51,9 @@ def _layer_params(stacked, layer):
   return np.asarray(stacked[layer], np.float64)
 
 
-def _block(config, params, layer, x, longest):
+def _block(config, params, layer, x):
   read = _norm(config, params['attention_norm'], x)
-  mixed = _attention(config, params, layer, read, longest)
+  mixed = _attention(config, params, layer, read)
   added = _linear(params['attention_output'], mixed)
   if config.post_norms:
     added = _norm(config, params['attention_post_norm'], added)
@@ -75,12 +74,12 @@ def _block(config, params, layer, x, longest):
   return x + added + y
 
 
-def _attention(config, params, layer, y, longest):
+def _attention(config, params, layer, y):
   mixed = np.zeros((len(y), config.num_heads * config.head_dim))
   banded = layer % 2 == 1 and config.attention == 'alternating'
   banded |= config.attention == 'listed' and layer in config.banded_layers
   scale = config.attention_scale or 1 / math.sqrt(config.head_dim)
-  rates, factor = _rates(config, banded, longest)
+  rates, factor = _rates(config, banded)
   for head in range(config.num_heads):
     q, k, v = _heads(config, params, head, y)
     if config.qk_norm:
@@ -110,33 +109,29 @@ def _heads(config, params, head, y):
     yield y @ linear['kernel'][(slice(None), *place)] + bias
 
 
-def _rates(config, banded, longest):
+def _rates(config, banded):
   """How far each pair turns a position, and what multiplies the turned."""
   width = config.rotary_dim or config.head_dim
   scaling, theta = config.rope_scaling, config.rope_theta
   if banded and config.local_rope_theta:
-    scaling, theta = None, config.local_rope_theta
-  if scaling is None:
+    scaling, theta = type(scaling)(), config.local_rope_theta
+  if scaling.kind == 'none':
     return [theta ** (-2 * i / width) for i in range(width // 2)], 1.0
   length, s = scaling.original_length, scaling.factor
-  if scaling.kind == 'dynamic' and longest > length:
-    theta *= (s * longest / length - (s - 1)) ** (width / (width - 2))
   rates = [theta ** (-2 * i / width) for i in range(width // 2)]
-  if scaling.kind == 'dynamic':
-    return rates, 1.0
   if scaling.kind == 'linear':
     return [rate / s for rate in rates], 1.0
   if scaling.kind == 'llama3':
     found = []
     for rate in rates:
       wavelength = 2 * math.pi / rate
-      if wavelength < length / scaling.high:
+      if wavelength < length / scaling.fast:
         found.append(rate)
       elif wavelength > length / scaling.low:
         found.append(rate / s)
       else:
         smooth = length / wavelength - scaling.low
-        smooth /= scaling.high - scaling.low
+        smooth /= scaling.fast - scaling.low
         found.append((1 - smooth) * rate / s + smooth * rate)
     return found, 1.0
 
@@ -145,7 +140,7 @@ def _rates(config, banded, longest):
       width * math.log(length / (turns * 2 * math.pi)) / (2 * math.log(theta))
     )
 
-  low, high = pair(scaling.high), pair(scaling.low)
+  low, high = pair(scaling.fast), pair(scaling.low)
   if scaling.truncate:
     low, high = math.floor(low), math.ceil(high)
   low, high = max(low, 0), min(high, width - 1)

@@ -229,3 +229,15 @@ def test_a_first_signal_asks_and_a_second_insists(caplog):
     with pytest.raises(KeyboardInterrupt):
       os.kill(os.getpid(), signal.SIGINT)
   assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_stage_that_knew_fewer_options_of_models_goes_on(tmp_path, plan):
+  _begin(tmp_path, 'pretrain', done=False)
+  path = tmp_path / 'pretrain' / 'config.json'
+  told = json.loads(path.read_text())
+  for option in ('gated', 'rope_scaling', 'banded_layers'):
+    del told['model'][option]
+  path.write_text(json.dumps(told))
+  assert plan('pretrain') == ['pretrain']
+  with pytest.raises(errors.UserError, match='model.gated: False -> True'):
+    plan('pretrain', model__gated=True)
