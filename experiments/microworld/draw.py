@@ -145,8 +145,8 @@ def _curve(
 def _levels(axis: Any, default: Mapping[str, Any], number: str) -> None:
   """Draws what the curve is to be held against."""
   lines = {'start': default['start_reward']}
-  if number == 'public_tasks':
-    lines = default['public_tasks']
+  if number == 'public_tasks':  # SFT's is so low that nothing else would show
+    lines = {'base': default['public_tasks']['base']}
   for name, value in lines.items():
     colour = figures.MODELS.get(name, ('', '#333333'))[1]
     axis.axhline(
