@@ -241,7 +241,7 @@ class Block(nn.Module):
   ) -> tuple[Array, Any]:
     """Returns the block's output f[B, T, D] and what `attention` returned."""
     config = self.config
-    batch, length, width = x.shape
+    batch, length, _ = x.shape
     inner = config.num_heads * config.head_dim
 
     y = norm(config, 'attention_norm')(x)

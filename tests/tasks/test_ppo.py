@@ -445,7 +445,7 @@ def test_networks_start_where_they_should():
   ruled = make_task(models=(('policy', small.CONFIG),), score=len)
   params, frozen = ruled.init(jax.random.key(0), {'policy': given['policy']})
   assert frozen.keys() == {'reference'}
-  assert params['value']['transformer'] is given['policy']
+  assert params['value']['transformer'] == given['policy']  # the same arrays
   assert params['value']['head']['kernel'].shape == (small.D,)
 
 

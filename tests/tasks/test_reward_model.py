@@ -134,7 +134,7 @@ def test_grows_from_a_policy_with_a_new_head():
   params, frozen = TASK.init(jax.random.key(0), {'policy': policy})
   assert frozen == {}
   model = params['reward_model']
-  assert model['transformer'] is policy
+  assert model['transformer'] == policy  # the same arrays
   assert model['head']['bias'] == 0
   assert 0.5 < np.std(model['head']['kernel']) * np.sqrt(small.D + 1) < 1.5
   other, _ = TASK.init(jax.random.key(1), {'policy': policy})
