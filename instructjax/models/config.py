@@ -186,18 +186,19 @@ class ModelConfig:
   remat: str = 'none'
 
   def __post_init__(self):
-    for name in _SIZES:
+    for name, least in _WHOLE.items():
       value = getattr(self, name)
-      if type(value) is not int or value < 1:
+      if type(value) is not int or value < least:
         raise errors.UserError(
-          f'model.{name} must be a whole number of at least 1, given {value!r}:'
-          ' set it to the size you want.'
+          f'model.{name} must be a whole number of at least {least}, given'
+          f' {value!r}: set it to the size you want.'
         )
-    if not 0.0 <= self.dropout < 1.0:
-      raise errors.UserError(
-        f'model.dropout must be in [0, 1), given {self.dropout!r}: use 0 for'
-        ' no dropout.'
-      )
+    for name in _AMOUNTS:
+      value = getattr(self, name)
+      if not isinstance(value, (int, float)) or value < 0:
+        raise errors.UserError(
+          f'model.{name} must be a number of at least 0, given {value!r}.'
+        )
     for name in _FLAGS:
       if type(getattr(self, name)) is not bool:
         raise errors.UserError(
@@ -206,11 +207,21 @@ class ModelConfig:
         )
     for name, choices in _CHOICES.items():
       _check_choice(name, getattr(self, name), choices)
+    if not 0.0 <= self.dropout < 1.0:
+      raise errors.UserError(
+        f'model.dropout must be in [0, 1), given {self.dropout!r}: use 0 for'
+        ' no dropout.'
+      )
     if not (isinstance(self.rope_theta, (int, float)) and self.rope_theta > 1):
       raise errors.UserError(
         f'model.rope_theta must be above 1, given {self.rope_theta!r}: use'
         ' 10000 if in doubt.'
       )
+    self._check_heads()
+    self._check_bands()
+
+  def _check_heads(self) -> None:
+    """Raises UserError if heads cannot turn, or not share keys and values."""
     turning = self.rotary_dim or self.head_dim
     if self.positions == 'rotary' and (turning % 2 or turning > self.head_dim):
       name = 'rotary_dim' if self.rotary_dim else 'head_dim'
@@ -221,24 +232,14 @@ class ModelConfig:
         f'rotary positions need an even model.{name} of at most head_dim, given'
         f' {turning}: use {fitting}.'
       )
-    for name in _COUNTS:
-      value = getattr(self, name)
-      if type(value) is not int or value < 0:
-        raise errors.UserError(
-          f'model.{name} must be a whole number of at least 0, given {value!r}:'
-          ' 0 leaves it out.'
-        )
-    for name in _AMOUNTS:
-      value = getattr(self, name)
-      if not isinstance(value, (int, float)) or value < 0:
-        raise errors.UserError(
-          f'model.{name} must be a number of at least 0, given {value!r}.'
-        )
     if self.num_heads % self.kv_heads:
       raise errors.UserError(
         f'model.num_kv_heads must divide num_heads={self.num_heads}, given'
         f' {self.num_kv_heads}: 0 gives every head its own.'
       )
+
+  def _check_bands(self) -> None:
+    """Raises UserError unless the listed layers exist and are asked for."""
     listed = self.banded_layers
     if type(listed) is not tuple or set(listed) - set(range(self.num_layers)):
       raise errors.UserError(
@@ -331,21 +332,24 @@ _FLAGS = (
   *('qk_norm', 'norm_offset', 'post_norms', 'gated', 'mlp_bias', 'tied'),
   'output_bias',
 )
-_COUNTS = ('num_kv_heads', 'rotary_dim', 'position_offset')
 _AMOUNTS = (
   *('norm_epsilon', 'qk_norm_epsilon', 'local_rope_theta', 'attention_scale'),
   *('attention_softcap', 'final_softcap', 'embedding_scale'),
 )
-_SIZES = (
-  'vocab_size',
-  'num_layers',
-  'd_model',
-  'num_heads',
-  'head_dim',
-  'd_ff',
-  'max_length',
-  'band',
-)
+# Whole numbers, and the least each may be.
+_WHOLE = {
+  'vocab_size': 1,
+  'num_layers': 1,
+  'd_model': 1,
+  'num_heads': 1,
+  'head_dim': 1,
+  'd_ff': 1,
+  'max_length': 1,
+  'band': 1,
+  'num_kv_heads': 0,
+  'rotary_dim': 0,
+  'position_offset': 0,
+}
 
 
 def _gpt3(num_layers, d_model, num_heads, head_dim) -> ModelConfig:
