@@ -25,16 +25,21 @@ def _long_description() -> str:
 # open upwards: 0.10 is the last line for Python 3.11, 0.12 needs Python 3.12.
 INSTALL_REQUIRES = [
   'chex>=0.1.92',
+  'einops>=0.8.1',
   'flax>=0.12.8',
   'grain>=0.2.18',
   'jax>=0.10',
+  'jinja2>=3.1',
   'matplotlib>=3.9',
   'ml-collections>=1.1',
+  'ml-dtypes>=0.5',
   'numpy>=2.0',
   'optax>=0.2.8',
   'orbax-checkpoint>=0.12.8',
+  'safetensors>=0.6',
   'sentencepiece>=0.2.1',
   'tensorboardX>=2.6.4',
+  'tokenizers>=0.22',
   'tqdm>=4.67',
 ]
 
@@ -44,6 +49,10 @@ TEST_REQUIRES = [
   'pytest-xdist>=3.8',
   'ruff>=0.15',
 ]
+
+# What our models are compared with. Newer versions of torch are as good; this
+# one is also built without CUDA where an index offers such a build.
+PARITY_REQUIRES = ['torch==2.13.0', 'transformers>=5.0']
 
 setuptools.setup(
   name='instructjax',
@@ -60,7 +69,8 @@ setuptools.setup(
   install_requires=INSTALL_REQUIRES,
   extras_require={
     'test': TEST_REQUIRES,
-    'dev': TEST_REQUIRES + ['pre-commit>=4.0'],
+    'parity': PARITY_REQUIRES,
+    'dev': TEST_REQUIRES + PARITY_REQUIRES + ['pre-commit>=4.0'],
     'cuda': ['jax[cuda13]>=0.10'],
     'tpu': ['jax[tpu]>=0.10'],
     'wandb': ['wandb>=0.20'],

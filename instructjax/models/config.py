@@ -16,7 +16,7 @@ DTYPES = ('float32', 'bfloat16')
 NORMS = ('layer', 'rms')
 POSITIONS = ('learned', 'rotary')
 REMATS = ('none', 'full', 'dots')
-ROPE_SCALINGS = ('none', 'linear', 'llama3', 'yarn')
+ROPE_SCALINGS = ('none', 'linear', 'dynamic', 'llama3', 'yarn')
 
 
 # Turns from which on RopeScaling leaves a pair as it is.
@@ -37,9 +37,11 @@ class RopeScaling:
 
   Attributes:
     kind: 'none': not at all; 'linear': all angles shrink by the factor (Chen et
-      al. 2023, arXiv:2306.15595); 'llama3': slow pairs shrink, fast ones stay
-      (Llama 3.1's release); 'yarn': the same with a ramp in pairs, and sharper
-      attention (Peng et al. 2023, arXiv:2309.00071).
+      al. 2023, arXiv:2306.15595); 'dynamic': not up to max_length, which such
+      a model must not exceed here (beyond, its angles would depend on the
+      longest sequence of the batch); 'llama3': slow pairs shrink, fast ones
+      stay (Llama 3.1's release); 'yarn': the same with a ramp in pairs, and
+      sharper attention (Peng et al. 2023, arXiv:2309.00071).
     factor: by which positions reach further, at least 1.
     original_length: positions that it was trained on, for 'llama3' and 'yarn'.
     low: 'llama3': pairs of fewer turns in original_length shrink fully;

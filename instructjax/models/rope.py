@@ -13,6 +13,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from instructjax import errors
 from instructjax.models import config as config_lib
 from instructjax.models import layers
 
@@ -54,12 +55,21 @@ def rotation(
   return rotate
 
 
+def check_reach(config: ModelConfig, length: int) -> None:
+  """Raises UserError if rows are longer than the rotation is known for."""
+  if config.rope_scaling.kind == 'dynamic' and length > config.max_length:
+    raise errors.UserError(
+      'a model with dynamic rotary scaling needs sequences of at most its'
+      f' max_length={config.max_length} tokens, given {length}: shorten them.'
+    )
+
+
 def _rates(config: ModelConfig, theta: float, scaling: RopeScaling) -> Array:
   """Radians a position, f32[rotary_dim / 2]."""
   width = config.rotary_dim or config.head_dim
   half = width // 2
   rates = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-  if scaling.kind == 'none':
+  if scaling.kind in ('none', 'dynamic'):
     return rates
   if scaling.kind == 'linear':
     return rates / scaling.factor

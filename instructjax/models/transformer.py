@@ -170,7 +170,11 @@ def hidden(
 
   Returns:
     f[B, T, D] in the compute type; finite but meaningless where not kept.
+
+  Raises:
+    UserError: for rows beyond max_length where rope_scaling is 'dynamic'.
   """
+  rope.check_reach(config, tokens.shape[1])
   positions = packing.positions if packing else _positions_of(tokens, mask)
   x = _embed(config, params, tokens, mask, positions)
   drop = functools.partial(_dropout, config.dropout, dropout_keys)
@@ -239,7 +243,9 @@ def prefill(
 
   Raises:
     ValueError: while tracing, if length < T.
+    UserError: for a length as `hidden` refuses it.
   """
+  rope.check_reach(config, length)
   if length < tokens.shape[1]:
     raise ValueError(f'length={length} must be at least T={tokens.shape[1]}.')
   positions = _positions_of(tokens, mask)
