@@ -40,6 +40,7 @@ log = logging.getLogger('instructjax')
 
 MAX_SHARD_BYTES = 5_000_000_000
 _LAYERS = 'layers/'
+_ROWS = 16  # of a matrix, transposed at once
 _SCORE = base.rule('head/kernel', 'score.weight', '1 m -> m')
 _SCORE_BIAS = 'score_bias'
 _DTYPES = {
@@ -81,7 +82,7 @@ def load_pretrained(
   names = _found_names(found, stored)
   rules = _rules(found.family, config, found.kind)
   shapes = traverse_util.flatten_dict(_abstract(config, found.kind), sep='/')
-  _check(found, stored, names, rules, shapes)
+  _check(found, stored, names)
   places = _places(shapes, sharding)
   leaves = {}
   for rule in rules:
@@ -165,46 +166,49 @@ def _found_names(
   }
 
 
+def tensor_shapes(found: hf_config.Description) -> dict[str, tuple[int, ...]]:
+  """Returns {name: shape} of the tensors that a folder has to hold."""
+  config = found.config
+  shapes = traverse_util.flatten_dict(_abstract(config, found.kind), sep='/')
+  needed = {}
+  for rule in _rules(found.family, config, found.kind):
+    leaf = shapes[rule.leaf].shape
+    layer = leaf[1:] if _is_stacked(rule) else leaf
+    parts = _part_shapes(rule, layer, config.head_dim)
+    for i, name in enumerate(_names(rule, config.num_layers)):
+      needed[name] = parts[i % len(parts)]
+  return needed
+
+
 def _check(
   found: hf_config.Description,
   stored: tensors.Folder,
   names: Mapping[str, str],
-  rules: list[base.Rule],
-  shapes: Mapping[str, Any],
 ) -> None:
   """Raises UserError unless the files hold what the config says, no more."""
-  config, family = found.config, found.family
-  wanted: set[str] = set()
-  for rule in rules:
-    leaf = shapes[rule.leaf].shape
-    parts = _tensor_shapes(
-      rule, leaf[1:] if _is_stacked(rule) else leaf, config.head_dim
-    )
-    for i, name in enumerate(_names(rule, config.num_layers)):
-      wanted.add(name)
-      if name not in names:
-        raise errors.UserError(
-          f'{found.folder} has no tensor {name!r}, which a {family.model_type}'
-          ' of its config.json has: get the files again.'
-        )
-      given = stored.entries[names[name]].shape
-      needed = parts[i % len(parts)]
-      if given != needed:
-        raise errors.UserError(
-          f'{found.folder}: tensor {names[name]!r} has the shape'
-          f' {list(given)}, its config.json needs {list(needed)}: get the files'
-          ' again.'
-        )
-  surplus = [
+  family, needed = found.family, tensor_shapes(found)
+  for name, shape in needed.items():
+    if name not in names:
+      raise errors.UserError(
+        f'{found.folder} has no tensor {name!r}, which a {family.model_type}'
+        ' of its config.json has: get the files again.'
+      )
+    given = stored.entries[names[name]].shape
+    if given != shape:
+      raise errors.UserError(
+        f'{found.folder}: tensor {names[name]!r} has the shape'
+        f' {list(given)}, its config.json needs {list(shape)}: get the files'
+        ' again.'
+      )
+  surplus = sorted(
     name
-    for name in sorted(set(names) - wanted)
+    for name in set(names) - set(needed)
     if not re.search(family.buffers, name)
-  ]
-  if family.tied in surplus and config.tied and found.kind == 'policy':
-    _check_tied(found, stored, names, rules)
+  )
+  if family.tied in surplus and (found.kind == 'reward' or found.config.tied):
+    if found.kind == 'policy':  # a classifier has no use for it
+      _check_tied(found, stored, names)
     surplus.remove(family.tied)
-  if found.kind == 'reward' and family.tied in surplus:
-    surplus.remove(family.tied)  # a classifier has no use for it
   if surplus:
     raise errors.UserError(
       f'{found.folder} has a tensor {names[surplus[0]]!r}, which a'
@@ -213,19 +217,23 @@ def _check(
     )
 
 
-def _check_tied(found, stored, names, rules) -> None:
+def _check_tied(
+  found: hf_config.Description,
+  stored: tensors.Folder,
+  names: Mapping[str, str],
+) -> None:
   """Raises UserError if an output that is said to be tied is another one."""
-  [tokens] = [rule for rule in rules if rule.leaf == 'embedding/tokens']
-  both = [stored.read(names[n]) for n in (tokens.names[0], found.family.tied)]
-  if not np.array_equal(*both):
+  rules = found.family.rules(found.config)
+  [embedding] = [r.names[0] for r in rules if r.leaf == 'embedding/tokens']
+  output = found.family.tied
+  if not np.array_equal(*(stored.read(names[n]) for n in (embedding, output))):
     raise errors.UserError(
-      f'{found.folder}: tensor {found.family.tied!r} differs from'
-      f' {tokens.names[0]!r}, though config.json ties them: set'
-      " 'tie_word_embeddings' to false to keep both."
+      f'{found.folder}: tensor {output!r} differs from {embedding!r}, though'
+      " config.json ties them: set 'tie_word_embeddings' to false to keep both."
     )
 
 
-def _tensor_shapes(
+def _part_shapes(
   rule: base.Rule, shape: tuple[int, ...], head_dim: int
 ) -> list[tuple[int, ...]]:
   """The shapes of a rule's tensors, from that of its leaf (of one layer)."""
@@ -252,8 +260,25 @@ def _places(shapes: Mapping[str, Any], sharding: Any) -> dict[str, Any]:
 def _read(stored, names, rule, head_dim, dtype, layer: int) -> np.ndarray:
   """A leaf, or its part of one layer, from the files."""
   parts = [stored.read(names[name.format(layer)]) for name in rule.names]
-  leaf = rule.read(parts, head_dim)
-  return np.ascontiguousarray(leaf, dtype=dtype)
+  # NumPy moves plain integers faster than bfloat16.
+  plain = np.dtype(f'u{dtype.itemsize}')
+  parts = [part.astype(dtype, copy=False).view(plain) for part in parts]
+  return _contiguous(rule.read(parts, head_dim)).view(dtype)
+
+
+def _contiguous(view: np.ndarray) -> np.ndarray:
+  """Copies a transposed view, a few rows at a time so that caches hold them."""
+  fast = int(np.argmin(view.strides)) if view.ndim else 0
+  if view.flags.c_contiguous or fast == view.ndim - 1:
+    return np.ascontiguousarray(view)
+  out = np.empty(view.shape, view.dtype)
+  source, target = (np.moveaxis(x, fast, 0) for x in (view, out))
+  *outer, last = source.shape[1:]
+  for index in np.ndindex(*outer):
+    for start in range(0, last, _ROWS):
+      part = (slice(None), *index, slice(start, start + _ROWS))
+      target[part] = source[part]
+  return out
 
 
 def _put(array: np.ndarray, place: jax.sharding.Sharding) -> jax.Array:
