@@ -48,7 +48,9 @@ def get_config(arg='tiny'):
       'max_response_length': 24 if micro else 64 if tiny else half,
       # Tokens of a row that holds several demonstrations; 0: one a row.
       'pack_to': 96 if micro else 0,
-      'loss_on': 'response',  # or 'sequence': the prompt's tokens as well
+      # What the assistant said, also in earlier turns; or 'response': in the
+      # last one; or 'sequence': the prompt's tokens as well.
+      'loss_on': 'assistant',
       # Share of pretraining text among the rows (rl_init.py uses it).
       'pretraining_fraction': 0.0,
       'batch_size': batch_size,

@@ -11,6 +11,7 @@ from instructjax import host_memory
 
 COMMANDS = {
   'train': ('instructjax.main', 'run a config and the stages it needs'),
+  'convert': ('instructjax.convert', 'from and to Hugging Face folders'),
   'generate': ('instructjax.generate', 'complete prompts, or chat'),
 }
 

@@ -55,7 +55,8 @@ def load(spec: str, overridden: Iterable[str] = ()) -> ConfigDict:
   """Returns the locked config of 'FILE.py' or 'FILE.py:ARG'.
 
   Args:
-    spec: the file and its argument.
+    spec: the file and its argument. The argument's word base=FOLDER is read
+      here, for all config files alike: see `start_from`.
     overridden: keys that are going to be set. Who sets one of config.data has
       data of his own, and gets the config for that without saying data=.
 
@@ -64,6 +65,9 @@ def load(spec: str, overridden: Iterable[str] = ()) -> ConfigDict:
   """
   path, _, arg = spec.partition(':')
   get_config = _module(pathlib.Path(path)).get_config
+  words = arg.split(',')
+  bases = [word for word in words if word.startswith('base=')]
+  arg = ','.join(word for word in words if word not in bases)
   config = get_config(*([arg] if arg else []))
   named = any(word.startswith('data=') for word in arg.split(','))
   own = {k for k in overridden if k.startswith('data.')} - {
@@ -71,7 +75,27 @@ def load(spec: str, overridden: Iterable[str] = ()) -> ConfigDict:
   }
   if own and not named and config.data.folder == MICROWORLD:
     config = get_config(f'{arg},data=')
+  for base in bases:
+    start_from(config, base.removeprefix('base='))
   return config.lock()
+
+
+def start_from(config: ConfigDict, base: str) -> None:
+  """Puts a model folder in the place of the language model that a run trains.
+
+  Every stage that would start from 'pretrain', or from 'pretrain_SIZE', starts
+  from the folder.
+
+  Args:
+    config: of a run, changed.
+    base: a model folder of ours or of Hugging Face.
+  """
+  # A path is told from a stage's name by its slash.
+  folder = base if '/' in base else f'./{base}'
+  for part in (config, *config.stages.values()):
+    for role, value in part.init_from.items():
+      if value.startswith('pretrain'):
+        part.init_from[role] = folder
 
 
 def _module(path: pathlib.Path) -> Any:
@@ -122,7 +146,8 @@ def parse_arg(arg: str) -> tuple[str, dict[str, str]]:
     else:
       raise errors.UserError(
         f'config argument {word!r} is neither a model size'
-        f' ({", ".join(SIZES)}) nor data=FOLDER.{errors.nearest(word, SIZES)}'
+        f' ({", ".join(SIZES)}) nor data=FOLDER nor'
+        f' base=FOLDER.{errors.nearest(word, SIZES)}'
       )
   words.setdefault('data', MICROWORLD if size == 'tiny' else '')
   return size, words

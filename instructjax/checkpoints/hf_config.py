@@ -156,6 +156,24 @@ def config_fields(
   }
 
 
+def fitting(config: ModelConfig) -> str:
+  """Returns the first family that can express a config.
+
+  Raises:
+    UserError: if none can.
+  """
+  for name in families.FAMILIES:
+    try:
+      config_fields(config, name)
+    except errors.UserError:
+      continue
+    return name
+  raise errors.UserError(
+    f'none of the families {", ".join(families.FAMILIES)} can express this'
+    f' model ({config}): transformers has no such decoder.'
+  )
+
+
 def _canonical(config: ModelConfig) -> ModelConfig:
   """The same model, options that mean nothing in it at their defaults."""
   defaults = {

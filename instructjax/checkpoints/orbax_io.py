@@ -6,8 +6,8 @@ but for the frozen networks, which never change and are written once
 final name only when it is complete.
 
 A model folder holds `model.json` (architecture and what was measured of it),
-`params/` and `tokenizer.model`; it is all that another stage, run or tool
-needs.
+`params/` and the tokenizer, a file or a folder; it is all that another stage,
+run or tool needs.
 """
 
 from __future__ import annotations
@@ -134,14 +134,15 @@ def save_model(
     params: the parameters.
     description: 'config' (ModelConfig.to_dict), 'kind' ('policy' or 'reward')
       and whatever was measured; anything JSON holds.
-    tokenizer: path of the tokenizer's file.
+    tokenizer: path of the tokenizer's file or folder, whose name it keeps.
   """
   folder = folder.absolute()
   folder.parent.mkdir(parents=True, exist_ok=True)
   temporary = part_of(folder)
   with ocp.StandardCheckpointer() as checkpointer:
     checkpointer.save(temporary / 'params', params)
-  shutil.copy(tokenizer, temporary / 'tokenizer.model')
+  copy = shutil.copytree if tokenizer.is_dir() else shutil.copy
+  copy(tokenizer, temporary / tokenizer.name)
   write_json(temporary / 'model.json', description)
   shutil.rmtree(folder, ignore_errors=True)
   temporary.rename(folder)
@@ -163,12 +164,9 @@ def describe_model(folder: pathlib.Path) -> dict[str, Any]:
   """
   path = folder / 'model.json'
   if not path.exists():
-    hint = ''
-    if _is_hugging_face(folder):
-      hint = ' A Hugging Face folder must be converted first.'
     raise errors.UserError(
       f'{folder} is not a model folder: it has no model.json. Give the name'
-      f' of a stage, or a folder such as RUN/sft/model.{hint}'
+      ' of a stage, or a folder such as RUN/sft/model, or one of Hugging Face.'
     )
   try:
     description = json.loads(path.read_text())
@@ -177,19 +175,7 @@ def describe_model(folder: pathlib.Path) -> dict[str, Any]:
     raise errors.UserError(
       f'{path} is damaged ({_first_line(error)}): write the model again.'
     ) from error
-  if not (folder / 'tokenizer.model').exists():
-    raise errors.UserError(
-      f'{folder} is damaged: it has no tokenizer.model; write the model again.'
-    )
   return description
-
-
-def _is_hugging_face(folder: pathlib.Path) -> bool:
-  """Whether its config.json is that of a transformers model."""
-  try:
-    return 'model_type' in (folder / 'config.json').read_text()
-  except (OSError, ValueError):
-    return False
 
 
 def load_params(folder: pathlib.Path, target: PyTree) -> PyTree:

@@ -136,7 +136,7 @@ class Feeds:
     tokenizer: tokenizer_lib.Tokenizer,
     max_prompt_length: int,
     max_response_length: int,
-    loss_on: str = 'response',
+    loss_on: str = 'assistant',
     kind: str = 'demonstrations',
   ) -> tuple[Rows, Rows]:
     """Returns training and validation rows of prompts with responses."""

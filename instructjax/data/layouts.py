@@ -1,8 +1,10 @@
 """Foreign row layouts to ours: pairs, messages, instructions, completions.
 
-A row that matches comes back as one of our own records' dicts; conversations
-become plain text the way the paper's prompts were plain text. `None` says that
-no layout fits, `ValueError` that one fits and its content is wrong.
+A row that matches comes back as one of our own records' dicts. Conversations
+become plain text the way the paper's prompts were plain text, and stand beside
+it as 'conversation', for a tokenizer that has a template of its own; a prompt
+that was text has none. `None` says that no layout fits, `ValueError` that one
+fits and its content is wrong.
 """
 
 from __future__ import annotations
@@ -29,34 +31,34 @@ _ROLES = {
   'human': 'user',
   'assistant': 'assistant',
 }
+_NAMES = {'user': 'Human', 'assistant': 'Assistant', 'system': 'System'}
 _TURN = re.compile(r'(?:^|\n\n)(Human|Assistant):')
 
 
 def to_prompt(row: Row) -> Row | None:
   """Returns {'text', ...} of a row that holds a prompt in some layout."""
   if 'prompt' in row:
-    return {**row, 'text': _prompt_text(row['prompt'])}
+    return {**row, **_prompt(row['prompt'], 'text')}
   if 'messages' in row:
     conversation = _messages(row['messages'], 'messages')
     if conversation[-1][0] == 'assistant':
       conversation = conversation[:-1]
-    return {**row, 'text': render(conversation)}
+    return {**row, **_rendered(conversation, 'text')}
   if 'instruction' in row:
-    return {**row, 'text': _instruction(row)}
+    return {**row, **_prompt(_instruction(row), 'text')}
   if 'chosen' in row and 'rejected' in row:
-    return {**row, 'text': _pair(row)['prompt']}
-  return row if 'text' in row else None
+    pair = _pair(row)
+    told = {'text': pair['prompt'], 'conversation': pair['conversation']}
+    return {**row, **told}
+  return {**row, **_prompt(row['text'], 'text')} if 'text' in row else None
 
 
 def to_demonstration(row: Row) -> Row | None:
   """Returns {'prompt', 'response', ...} of a row that demonstrates."""
   for answer in ('response', 'completion'):
     if 'prompt' in row and answer in row:
-      return {
-        **row,
-        'prompt': _prompt_text(row['prompt']),
-        'response': _completion(row[answer], answer),
-      }
+      response = _completion(row[answer], answer)
+      return {**row, **_prompt(row['prompt']), 'response': response}
   if 'messages' in row:
     conversation = _messages(row['messages'], 'messages')
     if conversation[-1][0] != 'assistant':
@@ -64,18 +66,20 @@ def to_demonstration(row: Row) -> Row | None:
         f"needed 'messages' that end with the assistant's, the last is the "
         f"{conversation[-1][0]}'s: add the response or remove the row."
       )
-    prompt = render(conversation[:-1])
-    return {**row, 'prompt': prompt, 'response': conversation[-1][1]}
+    prompt = _rendered(conversation[:-1])
+    return {**row, **prompt, 'response': conversation[-1][1]}
   for answer in ('output', 'response'):
     if 'instruction' in row and answer in row:
-      return {**row, 'prompt': _instruction(row), 'response': row[answer]}
+      return {**row, **_prompt(_instruction(row)), 'response': row[answer]}
   return None
 
 
 def to_comparison(row: Row) -> Row | None:
   """Returns {'prompt', 'responses', 'ranks', ...} of a row that compares."""
   if 'responses' in row or 'ranks' in row:
-    return row if {'prompt', 'responses', 'ranks'} <= set(row) else None
+    if not {'prompt', 'responses', 'ranks'} <= set(row):
+      return None
+    return {**row, **_prompt(row['prompt'])}
   if 'chosen' in row and 'rejected' in row:
     return {**row, **_pair(row)}
   return None
@@ -106,9 +110,29 @@ def render(conversation: Messages) -> str:
   return '\n\n'.join(system + [_transcript(turns), 'Assistant:'])
 
 
+def answered(conversation: Messages) -> list[tuple[int, int]]:
+  """Returns where the assistant's earlier turns lie in `render`'s text.
+
+  Args:
+    conversation: as `render` takes it.
+
+  Returns:
+    [start, end) in characters of each turn: its content and the space before
+    it, with which a word's token begins.
+  """
+  turns = [message for message in conversation if message[0] != 'system']
+  start = sum(len(text) + 2 for role, text in conversation if role == 'system')
+  spans = []
+  for role, text in turns if len(turns) > 1 else ():
+    name, length = _NAMES[role], len(text)
+    if role == 'assistant':
+      spans.append((start + len(name) + 1, start + len(name) + 2 + length))
+    start += len(name) + 2 + length + 2
+  return spans
+
+
 def _transcript(turns: Messages) -> str:
-  names = {'user': 'Human', 'assistant': 'Assistant', 'system': 'System'}
-  return '\n\n'.join(f'{names[role]}: {text}' for role, text in turns)
+  return '\n\n'.join(f'{_NAMES[role]}: {text}' for role, text in turns)
 
 
 def _messages(value: object, name: str) -> Messages:
@@ -136,10 +160,15 @@ def _messages(value: object, name: str) -> Messages:
   return conversation
 
 
-def _prompt_text(value: object) -> object:
-  return (
-    render(_messages(value, 'prompt')) if isinstance(value, list) else value
-  )
+def _prompt(value: object, name: str = 'prompt') -> Row:
+  """Returns a prompt that is text or messages as {name, 'conversation'}."""
+  if isinstance(value, list):
+    return _rendered(_messages(value, 'prompt'), name)
+  return {name: value, 'conversation': None}
+
+
+def _rendered(conversation: Messages, name: str = 'prompt') -> Row:
+  return {name: render(conversation), 'conversation': conversation}
 
 
 def _completion(value: object, name: str) -> object:
@@ -190,7 +219,7 @@ def _pair(row: Row) -> Row:
     pair = _diverging(
       _messages(answers[0], 'chosen'), _messages(answers[1], 'rejected')
     )
-    given = pair['prompt'] if prompt is None else _prompt_text(prompt)
+    given = pair['prompt'] if prompt is None else _prompt(prompt)['prompt']
     if isinstance(given, str) and given not in pair['prompt']:
       raise ValueError(
         "needed 'chosen' and 'rejected' to open with 'prompt', got another "
@@ -201,7 +230,7 @@ def _pair(row: Row) -> Row:
     _completion(a, n)
     for a, n in zip(answers, ('chosen', 'rejected'), strict=True)
   ]
-  return _ranked(_prompt_text(prompt), *texts)
+  return _ranked(_prompt(prompt), *texts)
 
 
 def _opens_conversation(answer: object) -> bool:
@@ -240,13 +269,13 @@ def _diverging(chosen: Messages, rejected: Messages) -> Row:
       'assistant answers, got none: mend or remove the row.'
     )
   texts = [_transcript(r).removeprefix('Assistant: ') for r in rest]
-  return _ranked(render(chosen[:shared]), *texts)
+  return _ranked(_rendered(chosen[:shared]), *texts)
 
 
-def _ranked(prompt: object, chosen: object, rejected: object) -> Row:
+def _ranked(prompt: Row, chosen: object, rejected: object) -> Row:
   # Equal texts carry no preference: a tie, which makes no pair.
   ranks = [1, 1 if chosen == rejected else 2]
-  return {'prompt': prompt, 'responses': [chosen, rejected], 'ranks': ranks}
+  return {**prompt, 'responses': [chosen, rejected], 'ranks': ranks}
 
 
 def short(value: object) -> str:

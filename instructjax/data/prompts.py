@@ -20,6 +20,7 @@ Rows = dict[str, np.ndarray]
 Counts = dict[str, int]
 Ids = Sequence[int]
 
+LOSS_ON = ('assistant', 'response', 'sequence')
 _DOCUMENTS_AT_ONCE = 1024  # bounds the Python lists of ids alive at a time
 
 
@@ -79,7 +80,7 @@ def demonstration_rows(
   tokenizer: tokenizer_lib.Tokenizer,
   max_prompt_length: int,
   max_response_length: int,
-  loss_on: str = 'response',
+  loss_on: str = 'assistant',
   *,
   allow_empty: bool = False,
 ) -> tuple[Rows, Counts]:
@@ -90,8 +91,9 @@ def demonstration_rows(
     tokenizer: ids.
     max_prompt_length: P, bos and end of prompt included.
     max_response_length: R, eos included.
-    loss_on: 'response', its tokens with eos, or 'sequence', every kept token
-      but the first.
+    loss_on: 'assistant', the response with eos and, of prompts that are
+      messages, what the assistant said before; 'response', the response alone;
+      or 'sequence', every kept token but the first.
     allow_empty: give no rows, instead of an error, where none is left.
 
   Returns:
@@ -99,14 +101,20 @@ def demonstration_rows(
     bool[N, P + R]}, counts.
 
   Raises:
-    UserError: no prompt fits, or loss_on is neither.
+    UserError: no prompt fits, or loss_on is none of these.
   """
-  if loss_on not in ('response', 'sequence'):
+  if loss_on not in LOSS_ON:
     raise errors.UserError(
-      f"needed loss_on of 'response' or 'sequence', got {loss_on!r}."
-      f'{errors.nearest(str(loss_on), ("response", "sequence"))}'
+      f'needed loss_on of {", ".join(LOSS_ON)}, got {loss_on!r}.'
+      f'{errors.nearest(str(loss_on), LOSS_ON)}'
     )
-  prompts = _encode_prompts([d.prompt for d in demonstrations], tokenizer)
+  asked = [record_lib.asked(d) for d in demonstrations]
+  if loss_on == 'assistant':
+    turns = tokenizer.encode_turns(asked)
+    prompts, said = [ids for ids, _ in turns], [said for _, said in turns]
+  else:
+    prompts = tokenizer.encode_prompts(asked)
+    said = [[False] * len(ids) for ids in prompts]
   fit = _fitting(prompts, max_prompt_length, allow_empty)
   responses = tokenizer.encode_batch([demonstrations[i].response for i in fit])
   responses, truncated = _end(responses, tokenizer, max_response_length)
@@ -117,11 +125,14 @@ def demonstration_rows(
     responses, max_response_length, tokenizer.pad_id
   )
   mask = np.concatenate([left_mask, right_mask], 1)
-  on_response = np.concatenate([np.zeros_like(left_mask), right_mask], 1)
+  before = np.zeros_like(left_mask)
+  for row, i in enumerate(fit):
+    before[row, max_prompt_length - len(said[i]) :] = said[i]
+  spoken = np.concatenate([before, right_mask], 1) & _targets(mask)
   rows = {
     'tokens': np.concatenate([left, right], 1),
     'mask': mask,
-    'loss_mask': on_response if loss_on == 'response' else _targets(mask),
+    'loss_mask': _targets(mask) if loss_on == 'sequence' else spoken,
   }
   dropped = len(demonstrations) - len(fit)
   return rows, _counts(len(fit), int(mask.sum()), dropped, truncated)
@@ -177,7 +188,7 @@ def comparison_rows(
   if labelers is None:
     labelers = sorted({c.labeler_id for c in paired} - {None})
   numbers = {labeler: number for number, labeler in enumerate(labelers)}
-  prompts = _encode_prompts([c.prompt for c in paired], tokenizer)
+  prompts = tokenizer.encode_prompts([record_lib.asked(c) for c in paired])
   fit = _fitting(prompts, max_prompt_length, allow_empty)
   kept = [paired[i] for i in fit]
   rows, truncated = _ranked(kept, tokenizer, max_response_length, max_responses)
@@ -242,7 +253,7 @@ def prompt_rows(
   Raises:
     UserError: no prompt fits.
   """
-  encoded = _encode_prompts([p.text for p in prompts], tokenizer)
+  encoded = tokenizer.encode_prompts([record_lib.asked(p) for p in prompts])
   fit = _fitting(encoded, max_prompt_length, allow_empty)
   tokens, mask = _left_padded(
     [encoded[i] for i in fit], max_prompt_length, tokenizer.pad_id
@@ -254,13 +265,6 @@ def prompt_rows(
   }
   dropped = len(prompts) - len(fit)
   return rows, _counts(len(fit), int(mask.sum()), dropped)
-
-
-def _encode_prompts(
-  texts: Sequence[str], tokenizer: tokenizer_lib.Tokenizer
-) -> list[list[int]]:
-  bos, eop = tokenizer.bos_id, tokenizer.eop_id
-  return [[bos, *ids, eop] for ids in tokenizer.encode_batch(texts)]
 
 
 def _fitting(

@@ -18,6 +18,9 @@ from instructjax import errors
 from instructjax.data import layouts
 from instructjax.data import sources
 
+# Messages (role, content) behind a prompt's text, where it was not text.
+Conversation = tuple[tuple[str, str], ...]
+
 MIN_RESPONSES, MAX_RESPONSES = 2, 9
 
 _CHOICES = {
@@ -49,6 +52,7 @@ class Prompt:
   kind: str | None = None
   use_case: str | None = None
   location: str = ''
+  conversation: Conversation | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +63,7 @@ class Demonstration:
   response: str
   labeler_id: str | None = None
   location: str = ''
+  conversation: Conversation | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +76,7 @@ class Comparison:
   labeler_id: str | None = None
   ratings: tuple[object, ...] | None = None
   location: str = ''
+  conversation: Conversation | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +95,11 @@ def prompt_of(record: Record) -> str:
   if isinstance(record, Demonstration | Comparison):
     return record.prompt
   return record.text
+
+
+def asked(record: Prompt | Demonstration | Comparison) -> str | Conversation:
+  """Returns what a tokenizer encodes as the prompt: messages, or the text."""
+  return record.conversation or prompt_of(record)
 
 
 def pairs(comparisons: Iterable[Comparison]) -> list[Comparison]:
@@ -162,6 +173,7 @@ def _prompt(row: layouts.Row, location: str) -> Prompt:
   called = 'prompt' if 'prompt' in row else 'text'
   return Prompt(
     text=_text(row, 'text', called, blank=False),
+    conversation=_conversation(row),
     user_id=_identity(row, 'user_id'),
     prompt_id=_identity(row, 'prompt_id'),
     location=location,
@@ -173,6 +185,7 @@ def _demonstration(row: layouts.Row, location: str) -> Demonstration:
   return Demonstration(
     prompt=_text(row, 'prompt', blank=False),
     response=_text(row, 'response'),
+    conversation=_conversation(row),
     labeler_id=_identity(row, 'labeler_id'),
     location=location,
   )
@@ -212,6 +225,7 @@ def _comparison(row: layouts.Row, location: str) -> Comparison:
     prompt=prompt,
     responses=tuple(texts),
     ranks=tuple(ranks),
+    conversation=_conversation(row),
     labeler_id=_identity(row, 'labeler_id'),
     ratings=None if ratings is None else tuple(ratings),
     location=location,
@@ -220,6 +234,14 @@ def _comparison(row: layouts.Row, location: str) -> Comparison:
 
 def _document(row: layouts.Row, location: str) -> Document:
   return Document(_text(row, 'text'), location)
+
+
+def _conversation(row: layouts.Row) -> Conversation | None:
+  """Returns the messages that a layout found, each checked like any text."""
+  found = row.get('conversation')
+  if not found:
+    return None
+  return tuple((role, _checked_text(text, 'content')) for role, text in found)
 
 
 def _text(

@@ -9,6 +9,7 @@ is ever encoded to them, not even their spelling.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+import hashlib
 import io
 import os
 import re
@@ -17,6 +18,10 @@ import zlib
 import sentencepiece
 
 from instructjax import errors
+from instructjax.data import layouts
+from instructjax.data import tokenizer_export
+
+Prompt = str | Sequence[tuple[str, str]]
 
 END_OF_PROMPT = '<eop>'
 
@@ -160,6 +165,19 @@ class Tokenizer:
         f'"{error.strerror}": choose another folder.'
       ) from None
 
+  def export(self, folder: str) -> None:
+    """Writes what transformers needs to have the same tokenizer.
+
+    Raises:
+      UserError: the folder is not writable.
+    """
+    ids = {'bos': self.bos_id, 'eos': self.eos_id, 'pad': self.pad_id}
+    tokenizer_export.write(folder, self._model, ids | {'eop': self.eop_id})
+
+  def fingerprint(self) -> str:
+    """Returns the SHA-256 of the model file, in hexadecimal."""
+    return hashlib.sha256(self._model).hexdigest()
+
   def encode(self, text: str) -> list[int]:
     """Returns the ids of a text, no special ids added."""
     return self.encode_batch([text])[0]
@@ -196,9 +214,34 @@ class Tokenizer:
       position += count
     return results
 
-  def encode_prompt(self, text: str) -> list[int]:
+  def encode_prompt(self, prompt: Prompt) -> list[int]:
     """Returns bos, the text's ids, end of prompt."""
-    return [self.bos_id, *self.encode(text), self.eop_id]
+    return self.encode_prompts([prompt])[0]
+
+  def encode_prompts(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+    """Returns each prompt's ids: bos, its text, end of prompt.
+
+    Args:
+      prompts: each a text, or messages (role, content) that become one as
+        `layouts.render` says.
+    """
+    return [ids for ids, _ in self.encode_turns(prompts)]
+
+  def encode_turns(
+    self, prompts: Sequence[Prompt]
+  ) -> list[tuple[list[int], list[bool]]]:
+    """Returns `encode_prompts`, and which ids are of the assistant's turns."""
+    parts = [_parts(prompt) for prompt in prompts]
+    encoded = iter(self.encode_batch([text for p in parts for text, _ in p]))
+    found = []
+    for pieces in parts:
+      ids, assistants = [self.bos_id], [False]
+      for _, of_assistant in pieces:
+        part = next(encoded)
+        ids += part
+        assistants += [of_assistant] * len(part)
+      found.append(([*ids, self.eop_id], [*assistants, False]))
+    return found
 
   def encode_response(self, text: str) -> list[int]:
     """Returns the text's ids, eos."""
@@ -213,6 +256,17 @@ class Tokenizer:
     # A model's vocabulary may be padded beyond ours: such ids spell nothing.
     known = [[int(i) for i in ids if 0 <= i < self.vocab_size] for ids in batch]
     return self._processor.decode(known) if known else []
+
+
+def _parts(prompt: Prompt) -> list[tuple[str, bool]]:
+  """Cuts a prompt's text into (part, whether the assistant said it)."""
+  if isinstance(prompt, str):
+    return [(prompt, False)]
+  text, parts, at = layouts.render(list(prompt)), [], 0
+  for start, end in layouts.answered(list(prompt)):
+    parts += [(text[at:start], False), (text[start:end], True)]
+    at = end
+  return [*parts, (text[at:], False)]
 
 
 def _blocks(text: str) -> list[str]:

@@ -19,7 +19,9 @@ from instructjax import rewards
 from instructjax import sharding
 from instructjax import tasks
 from instructjax.data import feeds as feeds_lib
+from instructjax.data import prompts
 from instructjax.data import records
+from instructjax.data import vocabulary
 from instructjax.models import config as model_config
 from instructjax.stages import build
 from instructjax.stages import microworld
@@ -36,7 +38,7 @@ TRAIN_ON = {
 CHOICES = {
   'task': (*tasks.TASKS, *microworld.WRITES),
   'train_on': tuple(build.DATA),
-  'loss_on': ('response', 'sequence'),
+  'loss_on': prompts.LOSS_ON,
   'select_by': ('reward_model', 'validation_loss', 'last'),
   'schedule.kind': ('cosine', 'constant'),
   'optimizer': tuple(optim.OPTIMIZERS),
@@ -94,8 +96,10 @@ def stages(
     known = {role: model for role, model in models.items() if model}
     build.check_lengths(known, build.longest(config, feeds))
     made[config['stage']] = KIND.get(config['task'], 'policy'), models['policy']
+  tokenized = bool(vocabulary.find(root))
   for config in configs:
-    for kind in _kinds(root, config, feeds):
+    tokenized |= any(map(workdir.is_path, workdir.roles(config).values()))
+    for kind in _kinds(config, feeds, tokenized):
       if kind not in feeds.pending:
         feeds.halves(kind)
 
@@ -211,7 +215,7 @@ def _models(root, config, made) -> dict[str, model_config.ModelConfig | None]:
   return found
 
 
-def _kinds(root: pathlib.Path, config: Plain, feeds) -> list[str]:
+def _kinds(config: Plain, feeds, tokenized: bool) -> list[str]:
   """The kinds of record that a stage is going to read."""
   if config['task'] in microworld.WRITES:
     return []
@@ -227,8 +231,7 @@ def _kinds(root: pathlib.Path, config: Plain, feeds) -> list[str]:
     optional.append('demonstrations')
   if config['train_on'] == 'prompts':
     optional.append('pretraining')
-  started = any(map(workdir.is_path, workdir.roles(config).values()))
-  if not started and not (root / 'tokenizer.model').exists():
+  if not tokenized:
     kinds.append('pretraining')  # the tokenizer is trained on these two
     optional.append('demonstrations')
   kinds += [kind for kind in optional if feeds.spec(kind) is not None]

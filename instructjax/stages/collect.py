@@ -25,7 +25,6 @@ import time
 from typing import Any
 
 from instructjax import sharding
-from instructjax.data import tokenizer as tokenizer_lib
 from instructjax.microworld import files
 from instructjax.microworld import labelers
 from instructjax.microworld import prefix
@@ -89,14 +88,14 @@ def _model(
   """Returns a model that answers."""
   options = build.model_options(config)
   start = workdir.find_start(root, role, config['init_from'][role], **options)
-  train.check_tokenizer(root, start)
-  path = root / 'tokenizer.model'
+  tokenizer = workdir.load_tokenizer(root)
+  train.check_tokenizer(root, start, tokenizer)
   keys = ('max_prompt_length', 'max_response_length', 'temperature')
   return answers.Model(
     role,
     start.config,
     start.load(sharding.make_mesh(**config['mesh'])),
-    tokenizer_lib.Tokenizer.load(str(path)),
+    tokenizer,
     batch_size=config['batch_size'],
     seed=config['seed'],
     **{key: config[key] for key in keys},

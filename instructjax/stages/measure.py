@@ -152,7 +152,7 @@ def _known(root: pathlib.Path, name: str) -> dict[str, Any] | None:
 
 
 def _prepare(root, config, feeds) -> Asking:
-  tokenizer = tokenizer_lib.Tokenizer.load(str(root / 'tokenizer.model'))
+  tokenizer = workdir.load_tokenizer(root)
   options = config['evaluate']
   _, pages = feeds.pretraining(tokenizer, options['sequence_length'])
   return Asking(

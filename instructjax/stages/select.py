@@ -18,6 +18,7 @@ from typing import Any
 
 from instructjax import rewards
 from instructjax.checkpoints import orbax_io
+from instructjax.data import vocabulary
 from instructjax.evaluation import rollouts
 from instructjax.evaluation import statistics
 from instructjax.stages import evaluate
@@ -44,6 +45,7 @@ def epochs_hook(stage) -> Any:
       'kind': 'policy',
       'stage': stage.config['stage'],
       'iteration': iteration,
+      **workdir.family(stage.starts),
       'epoch': ends[iteration],
       'validation_loss': numbers.get('validation/loss'),
     }
@@ -51,7 +53,7 @@ def epochs_hook(stage) -> Any:
       stage.folder / 'epochs' / f'{ends[iteration]:03d}',
       model.params,
       description,
-      tokenizer=stage.root / 'tokenizer.model',
+      tokenizer=vocabulary.find(stage.root),
     )
 
   return hook

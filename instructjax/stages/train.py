@@ -24,6 +24,7 @@ from instructjax import trainer
 from instructjax.checkpoints import orbax_io
 from instructjax.data import feeds as feeds_lib
 from instructjax.data import tokenizer as tokenizer_lib
+from instructjax.data import vocabulary
 from instructjax.evaluation import warnings
 from instructjax.stages import build
 from instructjax.stages import evaluate
@@ -42,7 +43,7 @@ class Stage:
   config: dict[str, Any]
   mesh: jax.sharding.Mesh
   feeds: feeds_lib.Feeds
-  tokenizer: tokenizer_lib.Tokenizer
+  tokenizer: vocabulary.Tokenizer
   starts: dict[str, workdir.Start]
   data: build.Data
   task: Any
@@ -91,12 +92,12 @@ def prepare(
   Only when that has worked the stage counts as started, so a mistake found
   here can be mended on the command line.
   """
-  is_new = not (root / 'tokenizer.model').exists()
+  is_new = not vocabulary.find(root)
   try:
     stage = _prepare(root, config, feeds)
   except errors.UserError:
     if is_new:
-      (root / 'tokenizer.model').unlink(missing_ok=True)
+      vocabulary.remove(root)
     raise
   workdir.write_config(root, config)
   orbax_io.write_json(stage.folder / 'data.json', feeds.counts)
@@ -128,19 +129,18 @@ def _prepare(root, config, feeds) -> Stage:
 
 def find_tokenizer(
   root: pathlib.Path, config: Mapping[str, Any], feeds: feeds_lib.Feeds
-) -> tokenizer_lib.Tokenizer:
+) -> vocabulary.Tokenizer:
   """Returns the run's tokenizer: its own, its start's, or a new one."""
-  path = root / 'tokenizer.model'
-  if path.exists():
-    return tokenizer_lib.Tokenizer.load(str(path))
+  if vocabulary.find(root):
+    return workdir.load_tokenizer(root)
   for value in workdir.roles(config).values():
     if workdir.is_path(value):
       folder = workdir.model_folder(root, value)
-      orbax_io.describe_model(folder)  # says what is wrong with the folder
-      found = tokenizer_lib.Tokenizer.load(str(folder / 'tokenizer.model'))
-      found.save(str(path))
+      workdir.describe(folder)  # says what is wrong with the folder
+      found = workdir.load_tokenizer(folder)
+      vocabulary.keep(found, root)
       return found
-  size = config['tokenizer']['vocab_size']
+  size, path = config['tokenizer']['vocab_size'], root / vocabulary.FILE
   return tokenizer_lib.Tokenizer.train(feeds.texts(), size, str(path))
 
 
@@ -156,17 +156,27 @@ def find_starts(root, config, tokenizer, feeds, mesh):
     if role == 'policy' and not workdir.is_path(value):
       select.choose_epoch(root, value, tokenizer, feeds, mesh)
     starts[role] = workdir.find_start(root, role, value, **options)
-    check_tokenizer(root, starts[role])
+    check_tokenizer(root, starts[role], tokenizer)
   return starts
 
 
-def check_tokenizer(root: pathlib.Path, start: workdir.Start) -> None:
+def check_tokenizer(
+  root: pathlib.Path, start: workdir.Start, tokenizer: vocabulary.Tokenizer
+) -> None:
   """Raises UserError if a model was trained with another tokenizer."""
-  ours = (root / 'tokenizer.model').read_bytes()
-  if (start.folder / 'tokenizer.model').read_bytes() != ours:
+  try:
+    theirs = workdir.load_tokenizer(start.folder).fingerprint()
+  except errors.UserError:
+    theirs = ''
+  if theirs != tokenizer.fingerprint():
     raise errors.UserError(
       f'{start.folder} was trained with another tokenizer than'
-      f' {root / "tokenizer.model"}: start a new --workdir from it.'
+      f' {vocabulary.find(root)}: start a new --workdir from it.'
+    )
+  if tokenizer.vocab_size > start.config.vocab_size:
+    raise errors.UserError(
+      f'{start.folder} has a tokenizer of {tokenizer.vocab_size} ids, and its'
+      f' model knows {start.config.vocab_size}: get the files again.'
     )
 
 
@@ -357,13 +367,14 @@ def finish(stage: Stage, state) -> None:
       'kind': 'reward' if reward else 'policy',
       'stage': config['stage'],
       'iteration': int(state.iteration),
+      **workdir.family(stage.starts),
       **extra,
     }
     orbax_io.save_model(
       stage.folder / name,
       model.params,
       description,
-      tokenizer=stage.root / 'tokenizer.model',
+      tokenizer=vocabulary.find(stage.root),
     )
   if config.get('save_epochs'):
     chosen = select.hand_on_first(stage.folder, config['select_by'])

@@ -1,6 +1,6 @@
 """A run's folder: what is there, what may go on, and loading models from it.
 
-DIR/tokenizer.model
+DIR/tokenizer.model          or tokenizer/, of a Hugging Face model
 DIR/microworld/*.jsonl       records of a run that brings none
 DIR/evaluation/              what its models answered (stages/measure.py)
 DIR/<stage>/config.json      resolved; a started stage keeps its config
@@ -28,7 +28,10 @@ import jax
 from instructjax import config as config_lib
 from instructjax import errors
 from instructjax import sharding
+from instructjax.checkpoints import hf
+from instructjax.checkpoints import hf_config
 from instructjax.checkpoints import orbax_io
+from instructjax.data import vocabulary
 from instructjax.models import config as model_config
 from instructjax.models import heads
 from instructjax.models import transformer
@@ -201,7 +204,13 @@ def is_path(value: str) -> bool:
 
 def model_folder(root: pathlib.Path, value: str) -> pathlib.Path:
   """Returns the model folder that an init_from value means."""
-  folder = pathlib.Path(value) if is_path(value) else root / value / 'model'
+  if is_path(value):
+    return existing_folder(pathlib.Path(value))
+  return existing_folder(root / value / 'model')
+
+
+def existing_folder(folder: pathlib.Path) -> pathlib.Path:
+  """Returns a model folder, also of a stage's; UserError if there is none."""
   if not folder.exists():
     raise errors.UserError(
       f'there is no model folder {folder}: give the name of a stage, or a'
@@ -218,10 +227,11 @@ class Start:
   """A model that a stage starts from.
 
   Attributes:
-    folder: its model folder; None if it is to be drawn at random.
+    folder: its model folder, ours or Hugging Face's; None if it is to be drawn
+      at random.
     config: its ModelConfig with the stage's dtype, remat and dropout.
     kind: 'policy' or 'reward'.
-    description: what its model.json says.
+    description: what `describe` says of it.
   """
 
   folder: pathlib.Path | None
@@ -233,6 +243,8 @@ class Start:
     """Reads the parameters to where the mesh wants them; None if drawn."""
     if self.folder is None:
       return None
+    if is_foreign(self.folder):
+      return hf.load_pretrained(self.folder, dtype='float32', sharding=mesh)[1]
     shapes = abstract_params(self.config, self.kind)
     target = jax.tree.map(
       lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
@@ -246,6 +258,47 @@ class Start:
     if self.folder is None:
       return None
     return abstract_params(self.config, self.kind)
+
+
+def is_foreign(folder: pathlib.Path) -> bool:
+  """Whether it is a Hugging Face folder rather than a model folder of ours."""
+  return not (folder / 'model.json').exists() and hf_config.is_folder(folder)
+
+
+def describe(folder: pathlib.Path) -> Mapping[str, Any]:
+  """Returns what a model folder says of its model: 'config', 'kind' and more.
+
+  Raises:
+    UserError: if it is no model folder, damaged, or of a Hugging Face model
+      that is not supported.
+  """
+  if is_foreign(folder):
+    found = hf_config.describe(folder)
+    return {
+      'config': found.config.to_dict(),
+      'kind': found.kind,
+      'family': found.family.model_type,
+    }
+  description = orbax_io.describe_model(folder)
+  if not vocabulary.find(folder):
+    raise errors.UserError(
+      f'{folder} is damaged: it has no {vocabulary.FILE}; write the model'
+      ' again.'
+    )
+  return description
+
+
+def family(starts: Mapping[str, Start]) -> dict[str, str]:
+  """Returns {'family'} for a model's description if it came from such files."""
+  found = [start.description.get('family') for start in starts.values()]
+  return {'family': found[0]} if found and found[0] else {}
+
+
+def load_tokenizer(folder: pathlib.Path) -> vocabulary.Tokenizer:
+  """Reads the tokenizer of a model folder or of a run, which has one."""
+  if is_foreign(folder):
+    return vocabulary.load(folder)
+  return vocabulary.load(vocabulary.find(folder))
 
 
 def abstract_params(config: model_config.ModelConfig, kind: str) -> Any:
@@ -272,11 +325,16 @@ def find_start(root: pathlib.Path, role: str, value: str, **options) -> Start:
   Raises:
     UserError: if it is no model folder, or a model of another kind.
   """
-  folder = model_folder(root, value)
-  description = orbax_io.describe_model(folder)
-  check_kind(role, description['kind'], str(folder))
+  start = look_at(model_folder(root, value))
+  check_kind(role, start.kind, str(start.folder))
+  config = dataclasses.replace(start.config, **options)
+  return dataclasses.replace(start, config=config)
+
+
+def look_at(folder: pathlib.Path) -> Start:
+  """Looks at a model folder of any kind; raises UserError if it is none."""
+  description = describe(folder)
   config = model_config.ModelConfig.from_dict(description['config'])
-  config = dataclasses.replace(config, **options)
   return Start(folder, config, description['kind'], description)
 
 

@@ -237,15 +237,14 @@ def test_starts_that_cannot_be(data, tmp_path, refused, override, said):
   assert said in refused(args)
 
 
-def test_a_hugging_face_folder(data, tmp_path, refused):
+def test_a_damaged_hugging_face_folder(data, tmp_path, refused):
   folder = tmp_path / 'gpt2'
   folder.mkdir()
   (folder / 'config.json').write_text('{"model_type": "gpt2"}')
   (folder / 'tokenizer.model').write_bytes(b'not ours')
   more = {'init_from__policy': folder}
   line = refused(runs.arguments('sft', data, tmp_path / 'run', **more))
-  assert f'{folder} is not a model folder' in line
-  assert 'A Hugging Face folder must be converted first.' in line
+  assert f"{folder}/config.json has no 'n_embd'" in line
 
 
 def test_a_workdir_that_cannot_be_written_to(data, tmp_path, refused):

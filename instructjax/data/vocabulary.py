@@ -1,0 +1,53 @@
+"""A run's or a model's tokenizer: ours is one file, a foreign one a folder.
+
+Both kinds encode, decode and name their special ids alike; see `tokenizer` and
+`foreign_tokenizer`.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+
+from instructjax.data import foreign_tokenizer
+from instructjax.data import tokenizer as tokenizer_lib
+
+FILE, FOLDER = 'tokenizer.model', 'tokenizer'
+Tokenizer = tokenizer_lib.Tokenizer | foreign_tokenizer.ForeignTokenizer
+
+
+def find(folder: pathlib.Path) -> pathlib.Path | None:
+  """Returns where a run or a model folder keeps its tokenizer, if it does."""
+  for path in (folder / FILE, folder / FOLDER):
+    if path.exists():
+      return path
+  return None
+
+
+def remove(folder: pathlib.Path) -> None:
+  """Removes a run's tokenizer, if it has one."""
+  (folder / FILE).unlink(missing_ok=True)
+  shutil.rmtree(folder / FOLDER, ignore_errors=True)
+
+
+def load(path: pathlib.Path) -> Tokenizer:
+  """Reads a tokenizer: a file of ours, or a folder as Hugging Face has them.
+
+  Raises:
+    UserError: if it cannot be read or is damaged.
+  """
+  if path.is_dir():
+    return foreign_tokenizer.ForeignTokenizer.load(str(path))
+  return tokenizer_lib.Tokenizer.load(str(path))
+
+
+def keep(tokenizer: Tokenizer, folder: pathlib.Path) -> pathlib.Path:
+  """Writes a tokenizer where `find` looks for it; returns that path.
+
+  Raises:
+    UserError: if the folder is not writable.
+  """
+  is_ours = isinstance(tokenizer, tokenizer_lib.Tokenizer)
+  path = folder / (FILE if is_ours else FOLDER)
+  tokenizer.save(str(path))
+  return path
