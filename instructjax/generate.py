@@ -5,21 +5,27 @@
       --out=answers.jsonl --samples=4
   python -m instructjax.generate --model=RUN/ppo_ptx/model --chat
 
-Answers are written as JSON lines, {"prompt", "response", "sample"}, to --out
-or standard output. The same seed gives the same answers.
+The model is a folder of ours, as RUN/sft/model, or one of Hugging Face, whose
+chat template then writes the prompts. Answers are written as JSON lines,
+{"prompt", "response", "sample"}, to --out or standard output. The same seed
+gives the same answers.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import functools
 import json
 import pathlib
 import sys
+from typing import Any
 
 from instructjax import cli
 from instructjax import errors
+
+# A text, or messages (role, content) that end with the user's.
+Prompt = str | Sequence[tuple[str, str]]
 
 _BATCH = 64  # a power of two
 _BUCKET = 32  # prompts are padded to a multiple of it: few programs to compile
@@ -33,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     allow_abbrev=False,
   )
   add = flags.add_argument
-  add('--model', required=True, metavar='FOLDER', help='RUN/STAGE/model')
+  add('--model', required=True, metavar='FOLDER', help='ours or Hugging Face')
   add('--prompt', action='append', default=[], help='may be repeated')
   add('--prompts', metavar='FILES', help='prompt records: path, glob, folder')
   add('--chat', action='store_true', help='talk to the model')
@@ -44,6 +50,12 @@ def parser() -> argparse.ArgumentParser:
   add('--top_k', type=int, default=0, help='0: all tokens')
   add('--top_p', type=float, default=1.0)
   add('--seed', type=int, default=0)
+  add(
+    '--dtype',
+    choices=['float32', 'bfloat16'],
+    help='of the parameters and the computation; left out: float32 parameters,'
+    ' computing as the model was trained to',
+  )
   return flags
 
 
@@ -57,17 +69,16 @@ class Generator:
 
   def __init__(self, folder: pathlib.Path, options: argparse.Namespace):
     from instructjax import sharding
-    from instructjax.data import tokenizer
     from instructjax.stages import workdir
 
     self.options = options
+    chosen = {'dtype': options.dtype} if options.dtype else {}
     start = workdir.find_start(
-      pathlib.Path(), 'policy', str(folder.absolute()), dropout=0.0
+      pathlib.Path(), 'policy', str(folder.absolute()), dropout=0.0, **chosen
     )
-    path = start.folder / 'tokenizer.model'
-    self.tokenizer = tokenizer.Tokenizer.load(str(path))
+    self.tokenizer = workdir.load_tokenizer(start.folder)
     self.config = start.config
-    self.params = start.load(sharding.make_mesh())
+    self.params = start.load(sharding.make_mesh(), **chosen)
     self.room = self.config.max_length - options.max_new_tokens
     if options.max_new_tokens < 1 or self.room < 1:
       raise errors.UserError(
@@ -76,20 +87,16 @@ class Generator:
         f' {self.config.max_length} positions.'
       )
 
-  def answer(self, prompts: Sequence[str]) -> list[list[str]]:
+  def answer(self, prompts: Sequence[Prompt]) -> list[list[str]]:
     """Returns the answers to each prompt, --samples of them.
+
+    Args:
+      prompts: each a text, or messages (role, content).
 
     Raises:
       UserError: if a prompt is too long for the model.
     """
-    ids = [self.tokenizer.encode_prompt(text) for text in prompts]
-    for text, tokens in zip(prompts, ids, strict=True):
-      if len(tokens) > self.room:
-        raise errors.UserError(
-          f'prompt {text[:40]!r} has {len(tokens)} tokens, and with'
-          f' --max_new_tokens={self.options.max_new_tokens} the model has room'
-          f' for {self.room}: shorten it or lower --max_new_tokens.'
-        )
+    ids = self._encode(prompts)
     count = self.options.samples
     work = [tokens for tokens in ids for _ in range(count)]
     answers = []
@@ -97,9 +104,43 @@ class Generator:
       answers += self._batch(work[start : start + _BATCH], start)
     return [answers[i * count :][:count] for i in range(len(prompts))]
 
+  def stream(self, prompt: Prompt) -> Iterator[str]:
+    """Yields the first answer to a prompt in pieces, as they are drawn.
+
+    Raises:
+      UserError: if the prompt is too long for the model.
+    """
+    from instructjax.sampling import decode
+
+    rows = self._encode([prompt])
+    tokens, mask, keys = self._inputs(rows, rows, [0])
+    drawn: list[int] = []
+    said = ''
+    for column in decode.stream(
+      self.config, self.params, tokens, mask, keys, **self._sampling()
+    ):
+      drawn.append(int(column[0]))
+      text = self.tokenizer.decode(drawn)
+      # What is not yet a whole character may change with the next token.
+      if not text.endswith('\ufffd'):
+        yield text[len(said) :]
+        said = text
+    yield self.tokenizer.decode(drawn)[len(said) :]
+
+  def _encode(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+    ids = self.tokenizer.encode_prompts(prompts)
+    for prompt, tokens in zip(prompts, ids, strict=True):
+      if len(tokens) > self.room:
+        text = prompt if isinstance(prompt, str) else prompt[-1][1]
+        raise errors.UserError(
+          f'prompt {text[:40]!r} has {len(tokens)} tokens, and with'
+          f' --max_new_tokens={self.options.max_new_tokens} the model has room'
+          f' for {self.room}: shorten it or lower --max_new_tokens.'
+        )
+    return ids
+
   def _batch(self, rows: list[list[int]], first: int) -> list[str]:
     """Answers up to _BATCH encoded prompts; row n uses key first + n."""
-    import jax
     import numpy as np
 
     from instructjax.sampling import decode
@@ -108,6 +149,18 @@ class Generator:
     size = _power_of_two(len(rows))
     prompts, which = decode.distinct([*rows, *[rows[-1]] * (size - len(rows))])
     prompts += prompts[-1:] * (_power_of_two(len(prompts)) - len(prompts))
+    numbers = first + np.minimum(np.arange(size), len(rows) - 1)
+    tokens, mask, keys = self._inputs(prompts, rows, numbers)
+    samples = self._sample(self.params, tokens, mask, keys, rows=which)
+    found = np.asarray(samples.tokens), np.asarray(samples.mask)
+    kept = [row[keep].tolist() for row, keep in zip(*found, strict=True)]
+    return self.tokenizer.decode_batch(kept[: len(rows)])
+
+  def _inputs(self, prompts, rows, numbers):
+    """Left-padded tokens and mask [U, P] of prompts, and the rows' keys[B]."""
+    import jax
+    import numpy as np
+
     longest = max(len(row) for row in rows)
     width = min(-(-longest // _BUCKET) * _BUCKET, self.room)
     tokens = np.full((len(prompts), width), self.tokenizer.pad_id, np.int32)
@@ -116,12 +169,17 @@ class Generator:
       tokens[i, width - len(row) :] = row
       mask[i, width - len(row) :] = True
     fold = jax.vmap(jax.random.fold_in, (None, 0))
-    numbers = first + np.minimum(np.arange(size), len(rows) - 1)
-    keys = fold(jax.random.key(self.options.seed), numbers)
-    samples = self._sample(self.params, tokens, mask, keys, rows=which)
-    found = np.asarray(samples.tokens), np.asarray(samples.mask)
-    kept = [row[keep].tolist() for row, keep in zip(*found, strict=True)]
-    return self.tokenizer.decode_batch(kept[: len(rows)])
+    keys = fold(jax.random.key(self.options.seed), np.asarray(numbers))
+    return tokens, mask, keys
+
+  def _sampling(self) -> dict[str, Any]:
+    """The options of sampling, as `decode` calls them."""
+    chosen = ('max_new_tokens', 'temperature', 'top_k', 'top_p')
+    return {
+      'eos_id': self.tokenizer.eos_id,
+      'pad_id': self.tokenizer.pad_id,
+      **{name: getattr(self.options, name) for name in chosen},
+    }
 
   @functools.cached_property
   def _sample(self):
@@ -129,15 +187,8 @@ class Generator:
 
     from instructjax.sampling import decode
 
-    chosen = ('max_new_tokens', 'temperature', 'top_k', 'top_p')
     return jax.jit(
-      functools.partial(
-        decode.sample,
-        self.config,
-        eos_id=self.tokenizer.eos_id,
-        pad_id=self.tokenizer.pad_id,
-        **{name: getattr(self.options, name) for name in chosen},
-      )
+      functools.partial(decode.sample, self.config, **self._sampling())
     )
 
 
@@ -148,8 +199,6 @@ def _power_of_two(count: int) -> int:
 
 def chat(generator: Generator) -> int:
   """Talks with the person at the terminal until end of input."""
-  from instructjax.data import layouts
-
   history: list[tuple[str, str]] = []
   print('end with Ctrl-D; /new forgets the conversation', file=sys.stderr)
   while True:
@@ -169,14 +218,19 @@ def chat(generator: Generator) -> int:
     if not said.strip():
       continue
     history.append(('user', said))
+    answer = ''
     try:
-      answer = generator.answer([layouts.render(history)])[0][0]
+      for piece in generator.stream(tuple(history)):
+        print(piece, end='', flush=True)
+        answer += piece
     except errors.UserError as error:
       print(f'error: {error} /new starts over.', file=sys.stderr)
       history.pop()
       continue
+    except KeyboardInterrupt:
+      pass  # what was said so far stays
+    print(flush=True)
     history.append(('assistant', answer))
-    print(answer, flush=True)
 
 
 def command(argv: Sequence[str]) -> int:
@@ -188,17 +242,19 @@ def command(argv: Sequence[str]) -> int:
   generator = Generator(pathlib.Path(options.model), options)
   if options.chat:
     return chat(generator)
-  prompts = list(options.prompt)
+  prompts: list[Prompt] = list(options.prompt)
+  texts = list(options.prompt)
   if options.prompts:
     from instructjax.data import records
 
     found = records.load('prompts', options.prompts)
-    prompts += [record.text for record in found]
+    prompts += [records.asked(record) for record in found]
+    texts += [record.text for record in found]
   if options.out:
     _write(options.out, '', 'a')  # where it cannot, say so before the work
   lines = [
     json.dumps({'prompt': prompt, 'sample': i, 'response': text})
-    for prompt, answers in zip(prompts, generator.answer(prompts), strict=True)
+    for prompt, answers in zip(texts, generator.answer(prompts), strict=True)
     for i, text in enumerate(answers)
   ]
   text = '\n'.join(lines) + '\n'

@@ -11,6 +11,8 @@ import pytest
 
 from instructjax import cli
 from instructjax import generate
+from instructjax.sampling import decode
+from tests import foreign
 from tests import runs
 
 
@@ -186,3 +188,78 @@ def test_chat_takes_utf8_only(model):
   _, err = process.communicate(b'\xff\xfe\n', timeout=120)
   assert process.returncode in (0, 2)
   assert b'error: needed U' in err and b'Traceback' not in err
+
+
+@pytest.fixture(scope='module')
+def foreign_model(tmp_path_factory):
+  """A Hugging Face folder with a chat template."""
+  return foreign.write(tmp_path_factory.mktemp('foreign') / 'model', 'qwen3')
+
+
+@pytest.mark.parametrize('temperature', [0.0, 1.0])
+def test_streaming_says_what_answering_does(model, foreign_model, temperature):
+  for folder in (model, foreign_model):
+    options = _options(max_new_tokens=12, temperature=temperature)
+    found = generate.Generator(folder, options)
+    for prompt in ('Who?', (('user', 'a'), ('assistant', 'b'), ('user', 'c'))):
+      pieces = list(found.stream(prompt))
+      assert ''.join(pieces) == found.answer([prompt])[0][0]
+
+
+def test_streaming_holds_back_what_is_no_whole_character(foreign_model):
+  found = generate.Generator(foreign_model, _options(max_new_tokens=4))
+  ids = found.tokenizer.encode('\U0001f600')
+  assert len(ids) == 4  # bytes
+  assert found.tokenizer.decode(ids[:2]).endswith('\ufffd')
+  spoken = iter([[i] for i in ids])
+  found._encode = lambda prompts: [[1]]
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(decode, 'stream', lambda *args, **options: spoken)
+    assert ''.join(found.stream('x')) == '\U0001f600'
+
+
+def test_messages_from_records_through_a_template(
+  foreign_model, tmp_path, capsys
+):
+  messages = [
+    {'role': 'system', 'content': 'Be brief.'},
+    {'role': 'user', 'content': 'Who?'},
+  ]
+  runs.write_jsonl(tmp_path / 'prompts.jsonl', [{'messages': messages}])
+  argv = [
+    f'--model={foreign_model}',
+    f'--prompts={tmp_path / "prompts.jsonl"}',
+    '--max_new_tokens=4',
+    '--samples=3',
+    '--dtype=bfloat16',
+  ]
+  assert cli.run(generate.command, argv) == 0
+  rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+  assert [row['sample'] for row in rows] == [0, 1, 2]
+  assert {row['prompt'] for row in rows} == {'Be brief.\n\nWho?'}
+
+
+def test_chat_with_a_template_remembers(foreign_model, monkeypatch, capsys):
+  asked = []
+  stream = generate.Generator.stream
+
+  def listen(self, prompt):
+    asked.append(prompt)
+    return stream(self, prompt)
+
+  monkeypatch.setattr(generate.Generator, 'stream', listen)
+  said = iter(['One?', 'Two?'])
+
+  def reply(prompt):
+    try:
+      return next(said)
+    except StopIteration:
+      raise EOFError from None
+
+  monkeypatch.setattr('builtins.input', reply)
+  argv = [f'--model={foreign_model}', '--chat', '--max_new_tokens=3']
+  assert cli.run(generate.command, argv) == 0
+  assert asked[0] == (('user', 'One?'),)
+  (_, answer), last = asked[1][1], asked[1][2]
+  assert asked[1][0] == ('user', 'One?') and last == ('user', 'Two?')
+  assert answer in capsys.readouterr().out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import chex
@@ -91,10 +91,105 @@ def sample(
   Raises:
     AssertionError: while tracing, if the shapes do not fit.
   """
+  drawing = {'temperature': temperature, 'top_k': top_k, 'top_p': top_p}
+  state = begin(
+    config,
+    params,
+    prompts,
+    prompt_mask,
+    keys,
+    max_new_tokens=max_new_tokens,
+    eos_id=eos_id,
+    pad_id=pad_id,
+    rows=rows,
+    **drawing,
+  )
+
+  def proceed(state):
+    return (state.step < max_new_tokens) & jnp.any(state.alive)
+
+  def body(state):
+    return advance(
+      config, params, keys, state, eos_id=eos_id, pad_id=pad_id, **drawing
+    )
+
+  return jax.lax.while_loop(proceed, body, state).samples
+
+
+def stream(
+  config: config_lib.ModelConfig,
+  params: Any,
+  prompts: Array,
+  prompt_mask: Array,
+  keys: Array,
+  *,
+  max_new_tokens: int,
+  **options: Any,
+) -> Iterator[np.ndarray]:
+  """Yields what `sample` would return, i32[B] by i32[B], as it is drawn.
+
+  Args:
+    config, params, prompts, prompt_mask, keys: as of `sample`.
+    max_new_tokens: R.
+    **options: eos_id, pad_id, temperature, top_k and top_p of `sample`, all
+      of them.
+  """
+  state = _begin(
+    config,
+    params,
+    prompts,
+    prompt_mask,
+    keys,
+    max_new_tokens=max_new_tokens,
+    rows=None,
+    **options,
+  )
+  yield np.asarray(state.token)
+  for _ in range(max_new_tokens - 1):
+    if not np.any(state.alive):
+      return
+    state = _advance(config, params, keys, state, **options)
+    yield np.asarray(state.token)
+
+
+@struct.dataclass
+class State:
+  """How far sampling has come.
+
+  Attributes:
+    step: i32[], tokens drawn for each row.
+    token: i32[B], the last ones.
+    alive: bool[B], rows that have not ended.
+    cache: of the transformer, the last token not yet in it.
+    samples: filled up to `step`.
+  """
+
+  step: Array
+  token: Array
+  alive: Array
+  cache: transformer.Cache
+  samples: Samples
+
+
+def begin(
+  config: config_lib.ModelConfig,
+  params: Any,
+  prompts: Array,
+  prompt_mask: Array,
+  keys: Array,
+  *,
+  max_new_tokens: int,
+  eos_id: int,
+  pad_id: int,
+  temperature: float,
+  top_k: int,
+  top_p: float,
+  rows: Array | None,
+) -> State:
+  """Runs the prompts and draws each row's first token; see `sample`."""
   batch, prompt_length = len(keys), prompts.shape[1]
   chex.assert_equal_shape([prompts, prompt_mask])
   chex.assert_shape(prompts if rows is None else rows, (batch, ...))
-  draw = _make_draw(config, params, keys, temperature, top_k, top_p)
   hidden, cache = transformer.prefill(
     config,
     params,
@@ -111,34 +206,65 @@ def sample(
     mask=jnp.zeros(shape, bool),
     logprobs=jnp.zeros(shape, jnp.float32),
   )
+  state = State(
+    step=jnp.asarray(0, jnp.int32),
+    token=jnp.full(batch, pad_id, jnp.int32),
+    alive=jnp.ones(batch, bool),
+    cache=cache,
+    samples=samples,
+  )
+  draw = _make_draw(config, params, keys, temperature, top_k, top_p)
+  return _write(state, draw(0, hidden), eos_id, pad_id)
 
-  def write(samples, step, alive, last_hidden):
-    token, logprob = draw(step, last_hidden)
-    token = jnp.where(alive, token, pad_id)
-    columns = (token, alive, jnp.where(alive, logprob, 0.0))
-    samples = jax.tree.map(
-      lambda all_steps, column: all_steps.at[:, step].set(column),
-      samples,
-      Samples(*columns),
-    )
-    return samples, token, alive & (token != eos_id)
 
-  def proceed(state):
-    step, _, alive, _, _ = state
-    return (step < max_new_tokens) & jnp.any(alive)
+def advance(
+  config: config_lib.ModelConfig,
+  params: Any,
+  keys: Array,
+  state: State,
+  *,
+  eos_id: int,
+  pad_id: int,
+  temperature: float,
+  top_k: int,
+  top_p: float,
+) -> State:
+  """Draws the next token of each row that has not ended; see `sample`."""
+  hidden, cache = transformer.extend(
+    config, params, state.cache, state.token[:, None], state.alive[:, None]
+  )
+  draw = _make_draw(config, params, keys, temperature, top_k, top_p)
+  drawn = draw(state.step, hidden[:, 0])
+  return _write(state.replace(cache=cache), drawn, eos_id, pad_id)
 
-  def advance(state):
-    step, token, alive, cache, samples = state
-    hidden, cache = transformer.extend(
-      config, params, cache, token[:, None], alive[:, None]
-    )
-    samples, token, alive = write(samples, step, alive, hidden[:, 0])
-    return step + 1, token, alive, cache, samples
 
-  everyone = jnp.ones(batch, bool)
-  samples, token, alive = write(samples, 0, everyone, hidden)
-  state = (jnp.asarray(1, jnp.int32), token, alive, cache, samples)
-  return jax.lax.while_loop(proceed, advance, state)[-1]
+_DRAWING = ('eos_id', 'pad_id', 'temperature', 'top_k', 'top_p')
+_begin = jax.jit(
+  begin, static_argnums=0, static_argnames=(*_DRAWING, 'max_new_tokens')
+)
+_advance = jax.jit(
+  advance, static_argnums=0, static_argnames=_DRAWING, donate_argnums=3
+)
+
+
+def _write(
+  state: State, drawn: tuple[Array, Array], eos_id: int, pad_id: int
+) -> State:
+  """Takes what was drawn, for the rows that have not ended."""
+  token, logprob = drawn
+  token = jnp.where(state.alive, token, pad_id)
+  columns = (token, state.alive, jnp.where(state.alive, logprob, 0.0))
+  samples = jax.tree.map(
+    lambda all_steps, column: all_steps.at[:, state.step].set(column),
+    state.samples,
+    Samples(*columns),
+  )
+  return state.replace(
+    step=state.step + 1,
+    token=token,
+    alive=state.alive & (token != eos_id),
+    samples=samples,
+  )
 
 
 def _make_draw(config, params, keys, temperature, top_k, top_p):

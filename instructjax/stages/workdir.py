@@ -239,15 +239,15 @@ class Start:
   kind: str
   description: Mapping[str, Any]
 
-  def load(self, mesh: jax.sharding.Mesh) -> Any:
+  def load(self, mesh: jax.sharding.Mesh, dtype: str = 'float32') -> Any:
     """Reads the parameters to where the mesh wants them; None if drawn."""
     if self.folder is None:
       return None
     if is_foreign(self.folder):
-      return hf.load_pretrained(self.folder, dtype='float32', sharding=mesh)[1]
+      return hf.load_pretrained(self.folder, dtype=dtype, sharding=mesh)[1]
     shapes = abstract_params(self.config, self.kind)
     target = jax.tree.map(
-      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, dtype, sharding=s),
       shapes,
       sharding.shardings(shapes, mesh),
     )
