@@ -199,7 +199,7 @@ def foreign_model(tmp_path_factory):
 @pytest.mark.parametrize('temperature', [0.0, 1.0])
 def test_streaming_says_what_answering_does(model, foreign_model, temperature):
   for folder in (model, foreign_model):
-    options = _options(max_new_tokens=12, temperature=temperature)
+    options = _options(max_new_tokens=6, temperature=temperature)
     found = generate.Generator(folder, options)
     for prompt in ('Who?', (('user', 'a'), ('assistant', 'b'), ('user', 'c'))):
       pieces = list(found.stream(prompt))
