@@ -24,6 +24,13 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(ROOT / '.cache/jax'))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
+# These programs run for milliseconds and compile for seconds: a third of the
+# suite's time is what the compiler's last rounds take.
+_QUICK = '--xla_backend_optimization_level=0'
+if _QUICK.partition('=')[0] not in os.environ.get('XLA_FLAGS', ''):
+  os.environ['XLA_FLAGS'] = (
+    f'{os.environ.get("XLA_FLAGS", "")} {_QUICK}'.strip()
+  )
 os.environ.setdefault('MPLBACKEND', 'Agg')
 
 # No deadline: an example that compiles is slow once. Derandomised, so that a

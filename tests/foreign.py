@@ -18,7 +18,7 @@ CHATML = (
   '{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}'
 )
 _SIZES = {
-  'num_layers': 2,
+  'num_layers': 1,
   'd_model': 32,
   'num_heads': 2,
   'head_dim': 16,

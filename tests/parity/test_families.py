@@ -27,13 +27,13 @@ _SIZES = {
   'vocab_size': _VOCAB,
   'hidden_size': 32,
   'intermediate_size': 48,
-  'num_hidden_layers': 3,
+  'num_hidden_layers': 2,
   'num_attention_heads': 4,
   'max_position_embeddings': 128,
 }
 _GROUPED = _SIZES | {'num_key_value_heads': 2}
 _WIDE = _GROUPED | {'head_dim': 16}
-_GPT = {'vocab_size': _VOCAB, 'n_embd': 32, 'n_layer': 3, 'n_positions': 128}
+_GPT = {'vocab_size': _VOCAB, 'n_embd': 32, 'n_layer': 2, 'n_positions': 128}
 _OPT = {k: v for k, v in _SIZES.items() if k != 'intermediate_size'} | {
   'ffn_dim': 48,
   'word_embed_proj_dim': 32,
@@ -128,9 +128,7 @@ _MODELS = {
     'Gemma3Text',
     _WIDE
     | {'sliding_window': 6, 'query_pre_attn_scalar': 24}
-    | {
-      'layer_types': [f'{k}_attention' for k in ('sliding', 'full', 'sliding')]
-    }
+    | {'layer_types': [f'{k}_attention' for k in ('sliding', 'full')]}
     | {
       'rope_parameters': {
         'full_attention': {
