@@ -75,8 +75,13 @@ def load(spec: str, overridden: Iterable[str] = ()) -> ConfigDict:
   }
   if own and not named and config.data.folder == MICROWORLD:
     config = get_config(f'{arg},data=')
-  for base in bases:
-    start_from(config, base.removeprefix('base='))
+  if len(bases) > 1:
+    raise errors.UserError(
+      f'--config={spec}: needed one base=FOLDER, given {len(bases)}: choose'
+      ' one.'
+    )
+  if bases:
+    start_from(config, bases[0].removeprefix('base='))
   return config.lock()
 
 
@@ -84,18 +89,30 @@ def start_from(config: ConfigDict, base: str) -> None:
   """Puts a model folder in the place of the language model that a run trains.
 
   Every stage that would start from 'pretrain', or from 'pretrain_SIZE', starts
-  from the folder.
+  from the folder; so does a run's own stage that would draw a model at random.
 
   Args:
     config: of a run, changed.
     base: a model folder of ours or of Hugging Face.
+
+  Raises:
+    UserError: if the run has no such stage, or the word no folder.
   """
+  if not base:
+    raise errors.UserError('base= needs a model folder: base=FOLDER.')
   # A path is told from a stage's name by its slash.
   folder = base if '/' in base else f'./{base}'
+  count = 0
   for part in (config, *config.stages.values()):
     for role, value in part.init_from.items():
-      if value.startswith('pretrain'):
+      if value.split('_')[0] == 'pretrain' or (part is config and not value):
         part.init_from[role] = folder
+        count += 1
+  if not count:
+    raise errors.UserError(
+      f'base={base}: no stage of this config starts from a language model:'
+      ' leave the word out.'
+    )
 
 
 def _module(path: pathlib.Path) -> Any:

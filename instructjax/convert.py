@@ -59,7 +59,9 @@ def parser() -> argparse.ArgumentParser:
         ' from, or the first that fits',
       )
       part.add_argument(
-        '--max_shard_bytes', type=int, default=5_000_000_000, help='of a file'
+        '--max_shard_bytes',
+        type=int,
+        help='of a file; left out: 5 GB',
       )
   return flags
 
@@ -70,7 +72,9 @@ def import_model(options: argparse.Namespace) -> None:
   from instructjax.checkpoints import hf_config
   from instructjax.checkpoints import orbax_io
   from instructjax.data import vocabulary
+  from instructjax.stages import workdir
 
+  orbax_io.check_new(options.target)
   found = hf_config.describe(options.source)
   tokenizer = vocabulary.load(options.tokenizer or options.source)
   config, params = hf.load_pretrained(options.source, dtype=options.dtype)
@@ -79,9 +83,16 @@ def import_model(options: argparse.Namespace) -> None:
     'kind': found.kind,
     'family': found.family.model_type,
   }
-  with tempfile.TemporaryDirectory() as folder:
-    path = vocabulary.keep(tokenizer, pathlib.Path(folder))
-    orbax_io.save_model(options.target, params, description, tokenizer=path)
+  workdir.check_vocabulary(options.source, config.vocab_size, tokenizer)
+  try:
+    with tempfile.TemporaryDirectory() as folder:
+      path = vocabulary.keep(tokenizer, pathlib.Path(folder))
+      orbax_io.save_model(options.target, params, description, tokenizer=path)
+  except OSError as error:
+    raise errors.UserError(
+      f'{options.target} cannot be written ({error.strerror}): choose another'
+      ' folder.'
+    ) from error
 
 
 def export_model(options: argparse.Namespace) -> None:
@@ -91,7 +102,8 @@ def export_model(options: argparse.Namespace) -> None:
   from instructjax.checkpoints import hf_config
   from instructjax.stages import workdir
 
-  if options.max_shard_bytes < 1:
+  limit = options.max_shard_bytes or hf.MAX_SHARD_BYTES
+  if limit < 1 or options.max_shard_bytes == 0:
     raise errors.UserError(
       f'--max_shard_bytes={options.max_shard_bytes} must be at least 1.'
     )
@@ -103,7 +115,7 @@ def export_model(options: argparse.Namespace) -> None:
     start.load(sharding.make_mesh()),
     family=family or hf_config.fitting(start.config),
     tokenizer=workdir.load_tokenizer(start.folder),
-    max_shard_bytes=options.max_shard_bytes,
+    max_shard_bytes=limit,
     dtype=options.dtype,
   )
 
@@ -111,14 +123,8 @@ def export_model(options: argparse.Namespace) -> None:
 def command(argv: Sequence[str]) -> int:
   """Runs the command line; returns its exit status."""
   options = parser().parse_args(argv)
-  target = options.target
-  if target.exists() and (not target.is_dir() or any(target.iterdir())):
-    raise errors.UserError(
-      f'{target} needs to be a new or empty folder, and it holds something:'
-      ' choose another, or remove it.'
-    )
   {'import': import_model, 'export': export_model}[options.way](options)
-  print(f'{options.source} -> {target}')
+  print(f'{options.source} -> {options.target}')
   return 0
 
 

@@ -78,6 +78,9 @@ class Generator:
     )
     self.tokenizer = workdir.load_tokenizer(start.folder)
     self.config = start.config
+    workdir.check_vocabulary(
+      start.folder, self.config.vocab_size, self.tokenizer
+    )
     self.params = start.load(sharding.make_mesh(), **chosen)
     self.room = self.config.max_length - options.max_new_tokens
     if options.max_new_tokens < 1 or self.room < 1:
@@ -130,6 +133,8 @@ class Generator:
   def _encode(self, prompts: Sequence[Prompt]) -> list[list[int]]:
     ids = self.tokenizer.encode_prompts(prompts)
     for prompt, tokens in zip(prompts, ids, strict=True):
+      if not tokens:
+        raise errors.UserError('needed a prompt, got an empty one: write it.')
       if len(tokens) > self.room:
         text = prompt if isinstance(prompt, str) else prompt[-1][1]
         raise errors.UserError(

@@ -47,6 +47,41 @@ def test_overrides_take_the_type_of_what_they_replace(key, text, value):
 
 
 @pytest.mark.parametrize(
+  ('config', 'started'),
+  [
+    ('pretrain', {'pretrain'}),
+    ('sft', {'sft'}),
+    ('rl_init', {'rl_init'}),
+    ('reward_model', {'sft'}),
+    ('ppo_ptx', {'sft', 'rl_init'}),
+    ('base_large', {'base_large'}),
+  ],
+)
+def test_a_base_in_the_place_of_pretraining(config, started):
+  found = config_lib.load(f'{runs.ROOT}/configs/{config}.py:tiny,data=d,base=f')
+  stages = {found.stage: found} | dict(found.stages.items())
+  starts = {
+    name for name, part in stages.items() if './f' in part.init_from.values()
+  }
+  assert starts == started
+  other = config_lib.load(f'{runs.ROOT}/configs/{config}.py:tiny,data=d')
+  assert './f' not in str(other)
+
+
+@pytest.mark.parametrize(
+  ('spec', 'said'),
+  [
+    ('sft.py:base=a,base=b', 'needed one base=FOLDER, given 2'),
+    ('sft.py:base=', 'base= needs a model folder'),
+    ('microworld.py:base=a', 'no stage of this config starts from'),
+  ],
+)
+def test_bases_that_say_nothing(spec, said):
+  with pytest.raises(errors.UserError, match=said):
+    config_lib.load(f'{runs.ROOT}/configs/{spec}')
+
+
+@pytest.mark.parametrize(
   'key, text, said',
   [
     ('sead', '1', "config has no key 'sead'. Did you mean 'seed'?"),

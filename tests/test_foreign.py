@@ -83,7 +83,8 @@ def test_sft_reward_model_ppo_ptx(family, tmp_path):
     described = hf_config.describe(out)
     assert described.family.model_type == family and described.kind == kind
     assert described.fields['eos_token_id'] == tokenizer.eos_id
-    assert described.fields['pad_token_id'] != tokenizer.eos_id
+    # Its tokenizer names no padding, and none is invented.
+    assert described.fields['pad_token_id'] is None
     own = foreign_tokenizer.ForeignTokenizer.load(str(out))
     assert own.fingerprint() == tokenizer.fingerprint()
     hf.load_pretrained(out)
@@ -129,6 +130,7 @@ def test_our_own_model_and_tokenizer_leave_too(tmp_path, tmp_path_factory):
     (['export', '{base}', '{out}', '--family=gpt2'], 'cannot express'),
     (['export', '{base}', '{out}', '--max_shard_bytes=0'], 'at least 1'),
     (['exprt', '{base}', '{out}'], 'invalid choice'),
+    (['import', '{base}', '{base}/config.json/x'], 'cannot be written'),
     (['import', '{base}'], 'required: target'),
   ],
 )
@@ -161,3 +163,7 @@ def test_a_model_that_knows_fewer_ids_than_its_tokenizer(tmp_path):
   result = runs.run(['-m', 'instructjax.main', *arguments])
   assert result.returncode == 2
   assert 'and its model knows 100' in result.stderr
+  result = runs.run(
+    ['-m', 'instructjax.generate', f'--model={cut}', '--prompt=a']
+  )
+  assert result.returncode == 2 and 'knows 100' in result.stderr

@@ -263,3 +263,10 @@ def test_chat_with_a_template_remembers(foreign_model, monkeypatch, capsys):
   (_, answer), last = asked[1][1], asked[1][2]
   assert asked[1][0] == ('user', 'One?') and last == ('user', 'Two?')
   assert answer in capsys.readouterr().out
+
+
+def test_a_prompt_of_nothing(tmp_path, capsys):
+  folder = foreign.write(tmp_path / 'gpt2', 'gpt2')  # no begin of text
+  argv = [f'--model={folder}', '--prompt=', '--max_new_tokens=4']
+  assert cli.run(generate.command, argv) == 2
+  assert 'got an empty one' in capsys.readouterr().err

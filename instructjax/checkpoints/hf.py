@@ -76,18 +76,21 @@ def load_pretrained(
   found = hf_config.describe(folder)
   config = found.config
   if dtype is not None:
-    name = jnp.dtype(dtype).name
-    config = dataclasses.replace(config, dtype=_known_dtype(name))
+    dtype = _known_dtype(dtype)
+    config = dataclasses.replace(config, dtype=dtype.name)
   stored = tensors.Folder(found.folder)
   names = _found_names(found, stored)
   rules = _rules(found.family, config, found.kind)
-  shapes = traverse_util.flatten_dict(_abstract(config, found.kind), sep='/')
+  shapes = traverse_util.flatten_dict(
+    abstract_params(config, found.kind), sep='/'
+  )
   _check(found, stored, names)
   places = _places(shapes, sharding)
   leaves = {}
   for rule in rules:
     shape = shapes[rule.leaf].shape
-    kind = jnp.dtype(dtype or stored.entries[names[_first(rule)]].dtype)
+    parts = [names[name] for name in _names(rule, config.num_layers)]
+    kind = dtype or jnp.result_type(*map(stored.dtype, parts))
     read = functools.partial(_read, stored, names, rule, config.head_dim, kind)
     if _is_stacked(rule):
       leaf = _stack(read, shape, kind, places[rule.leaf])
@@ -100,16 +103,20 @@ def load_pretrained(
   return config, traverse_util.unflatten_dict(leaves, sep='/')
 
 
-def _known_dtype(name: str) -> str:
+def _known_dtype(given: Any) -> np.dtype:
+  try:
+    name = jnp.dtype(given).name
+  except TypeError:
+    name = given
   if name not in _DTYPES:
     raise errors.UserError(
       f'dtype must be one of {", ".join(_DTYPES)}, given {name!r}: choose one.'
     )
-  return name
+  return _DTYPES[name]
 
 
-def _abstract(config: ModelConfig, kind: str) -> PyTree:
-  """Shapes of the parameters."""
+def abstract_params(config: ModelConfig, kind: str) -> PyTree:
+  """Returns the shapes of a policy's or a reward model's parameters."""
   key = jax.random.key(0)
   shapes = jax.eval_shape(functools.partial(transformer.init, config), key)
   if kind == 'policy':
@@ -139,10 +146,6 @@ def _is_stacked(rule: base.Rule) -> bool:
   return _LAYERS in rule.leaf
 
 
-def _first(rule: base.Rule) -> str:
-  return rule.names[0].format(0)
-
-
 def _names(rule: base.Rule, layers: int) -> list[str]:
   """All tensors of a rule."""
   count = layers if _is_stacked(rule) else 1
@@ -169,7 +172,9 @@ def _found_names(
 def tensor_shapes(found: hf_config.Description) -> dict[str, tuple[int, ...]]:
   """Returns {name: shape} of the tensors that a folder has to hold."""
   config = found.config
-  shapes = traverse_util.flatten_dict(_abstract(config, found.kind), sep='/')
+  shapes = traverse_util.flatten_dict(
+    abstract_params(config, found.kind), sep='/'
+  )
   needed = {}
   for rule in _rules(found.family, config, found.kind):
     leaf = shapes[rule.leaf].shape
@@ -200,6 +205,7 @@ def _check(
         f' {list(given)}, its config.json needs {list(shape)}: get the files'
         ' again.'
       )
+    stored.dtype(names[name])
   surplus = sorted(
     name
     for name in set(names) - set(needed)
@@ -337,24 +343,19 @@ def save_pretrained(
       the message names the first difference.
   """
   folder = pathlib.Path(folder).absolute()
-  if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-    raise errors.UserError(
-      f'{folder} needs to be a new or empty folder, and it holds something:'
-      ' choose another, or remove it.'
-    )
+  orbax_io.check_new(folder)
   kind = 'reward' if 'head' in params else 'policy'
   fields = hf_config.config_fields(config, family, kind)
   if kind == 'reward':
     fields[_SCORE_BIAS] = float(params['head']['bias'])
-  if dtype is not None:
-    _known_dtype(jnp.dtype(dtype).name)
+  dtype = None if dtype is None else _known_dtype(dtype)
   leaves = traverse_util.flatten_dict(params, sep='/')
   rules = _rules(families.FAMILIES[family], config, kind)
   fields['torch_dtype'] = jnp.dtype(dtype or leaves[rules[0].leaf].dtype).name
   part = orbax_io.part_of(folder)
   try:
     part.mkdir(parents=True)
-    generation = _special_ids(tokenizer)
+    generation = _special_ids(tokenizer, kind)
     if tokenizer is not None:
       tokenizer.export(part)
     orbax_io.write_json(part / 'config.json', fields | generation)
@@ -365,20 +366,32 @@ def save_pretrained(
       folder.rmdir()
     part.rename(folder)
   except OSError as error:
-    shutil.rmtree(part, ignore_errors=True)
     raise errors.UserError(
       f'{folder} cannot be written ({error.strerror}): choose another folder.'
     ) from error
+  finally:
+    shutil.rmtree(part, ignore_errors=True)
 
 
-def _special_ids(tokenizer: Any) -> dict[str, int]:
-  """bos, eos and pad as config.json and generation_config.json name them."""
+def _special_ids(tokenizer: Any, kind: str) -> dict[str, int | None]:
+  """bos, eos and pad as config.json and generation_config.json name them.
+
+  None says that there is none; a key left out would be the family's default.
+  """
+  ids = {f'{name}_token_id': None for name in ('bos', 'eos', 'pad')}
   if tokenizer is None:
-    return {}
-  ids = {
-    name: getattr(tokenizer, f'{name}_id') for name in ('bos', 'eos', 'pad')
-  }
-  return {f'{k}_token_id': v for k, v in ids.items() if v is not None}
+    return ids
+  ids['bos_token_id'] = tokenizer.bos_id
+  ids['eos_token_id'] = tokenizer.eos_id
+  ids['pad_token_id'] = tokenizer.pad_token_id
+  if kind == 'reward' and ids['pad_token_id'] in (None, tokenizer.eos_id):
+    # A classifier looks for the last token that is no padding.
+    ids['pad_token_id'] = None
+    log.warning(
+      'the tokenizer has no padding of its own: give the exported classifier'
+      ' one response at a time, or a pad token that ends none.'
+    )
+  return ids
 
 
 def _write_tensors(
@@ -401,13 +414,18 @@ def _write_tensors(
       where[name] = rule, i // len(rule.names), i % len(rule.names), kind
       sizes[name] = math.prod(leaf.shape) * kind.itemsize // len(names)
   files = tensors.shards(sizes, max_shard_bytes)
+
+  @functools.lru_cache(maxsize=1)  # the tensors of a rule are neighbours
+  def written(rule, layer):
+    leaf = leaves[rule.leaf]
+    value = np.asarray(leaf[layer] if _is_stacked(rule) else leaf)
+    return rule.write(value, config.head_dim)
+
   for file, names in files:
     arrays = {}
     for name in names:
       rule, layer, part, kind = where[name]
-      leaf = leaves[rule.leaf]
-      value = np.asarray(leaf[layer] if _is_stacked(rule) else leaf)
-      array = rule.write(value, config.head_dim)[part]
+      array = written(rule, layer)[part]
       arrays[name] = np.ascontiguousarray(array, dtype=kind)
     tensors.write_shard(folder / file, arrays)
   if len(files) > 1:

@@ -20,7 +20,7 @@ from instructjax.models import config as config_lib
 
 ModelConfig = config_lib.ModelConfig
 # What a value of a wrong type makes of reading it.
-_MISFITS = (TypeError, ValueError, KeyError, ArithmeticError, AttributeError)
+_MISFITS = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +67,7 @@ def describe(folder: str | pathlib.Path) -> Description:
       f'{path} cannot be read ({error.strerror}): give the folder of a Hugging'
       ' Face model.'
     ) from None
-  except (ValueError, KeyError, TypeError):
+  except (ValueError, KeyError, TypeError, RecursionError):
     raise errors.UserError(
       f"{path} is no transformers config with a 'model_type': get the file"
       ' again.'
@@ -79,7 +79,7 @@ def _parse(
   folder: pathlib.Path, fields: dict[str, Any], model_type: str, where: str
 ) -> Description:
   known = families.FAMILIES
-  if model_type not in known:
+  if not isinstance(model_type, str) or model_type not in known:
     raise errors.UserError(
       f'{where}: model_type {model_type!r} is not supported, needed one of'
       f' {", ".join(known)}.{errors.nearest(str(model_type), known)}'
@@ -93,6 +93,7 @@ def _parse(
   reader = base.Fields(fields, where)
   try:
     config = family.read(reader)
+    kind = _kind(fields, family, where)
   except errors.UserError as error:
     said = str(error)
     said = said if said.startswith(where) else f'{where}: {said}'
@@ -102,24 +103,27 @@ def _parse(
       f'{where} holds a value of a wrong type ({error}): get the file again.'
     ) from None
   reader.finish()
-  names = fields.get('architectures') or [family.causal]
-  kind = 'reward' if names[0] == family.classifier else 'policy'
+  return Description(folder, family, config, kind, fields)
+
+
+def _kind(fields: Mapping[str, Any], family: base.Family, where: str) -> str:
+  """Whether it is a policy or a reward model."""
+  name = (fields.get('architectures') or [family.causal])[0]
+  stem = family.causal.removesuffix('LMHeadModel').removesuffix('ForCausalLM')
+  if name in (family.causal, f'{stem}Model', f'{stem}TextModel'):
+    return 'policy'
+  if name != family.classifier:
+    raise errors.UserError(
+      f'{where}: architecture {name!r} is not supported, needed'
+      f' {family.causal} or {family.classifier}.'
+    )
   labels = fields.get('num_labels', len(fields.get('id2label') or '12'))
-  if kind == 'reward' and labels != 1:
+  if labels != 1:
     raise errors.UserError(
       f'{where}: needed one label of a reward model, given {labels}:'
       ' classifiers with several are not supported.'
     )
-  base_name = family.causal.replace('LMHeadModel', '').replace(
-    'ForCausalLM', ''
-  )
-  plain = (family.causal, family.classifier, f'{base_name}Model')
-  if names[0] not in (*plain, f'{base_name}TextModel'):
-    raise errors.UserError(
-      f'{where}: architecture {names[0]!r} is not supported, needed'
-      f' {family.causal} or {family.classifier}.'
-    )
-  return Description(folder, family, config, kind, fields)
+  return 'reward'
 
 
 def config_fields(

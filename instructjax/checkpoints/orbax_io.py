@@ -148,6 +148,15 @@ def save_model(
   temporary.rename(folder)
 
 
+def check_new(folder: pathlib.Path) -> None:
+  """Raises UserError unless a folder is empty or not there yet."""
+  if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    raise errors.UserError(
+      f'{folder} needs to be a new or empty folder, and it holds something:'
+      ' choose another, or remove it.'
+    )
+
+
 def part_of(folder: pathlib.Path) -> pathlib.Path:
   """Returns where a folder is put together before it gets its name, clean of
   what a killed run may have left there."""

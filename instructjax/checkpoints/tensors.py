@@ -29,11 +29,11 @@ _DTYPES = {
 
 
 class Entry(NamedTuple):
-  """Where a tensor lies, and what it is."""
+  """Where a tensor lies, and what it is; its type in safetensors' words."""
 
   file: pathlib.Path
   shape: tuple[int, ...]
-  dtype: np.dtype
+  kind: str
 
 
 class Folder:
@@ -63,12 +63,22 @@ class Folder:
         )
       self.entries |= found
 
-  def read(self, name: str) -> np.ndarray:
-    """Returns a tensor.
+  def dtype(self, name: str) -> np.dtype:
+    """Returns a tensor's type.
 
     Raises:
-      UserError: if it is of a type that holds no plain numbers.
+      UserError: if it is none of those that parameters have.
     """
+    entry = self.entries[name]
+    if entry.kind not in _DTYPES:
+      raise errors.UserError(
+        f'{entry.file}: tensor {name!r} is of type {entry.kind}, needed one of'
+        f' {", ".join(_DTYPES)}: convert it (quantised models cannot be read).'
+      )
+    return _DTYPES[entry.kind]
+
+  def read(self, name: str) -> np.ndarray:
+    """Returns a tensor, of a type that `dtype` knows."""
     entry = self.entries[name]
     with _open(entry.file) as file:
       return file.get_tensor(name)
@@ -76,20 +86,10 @@ class Folder:
 
 def _files(folder: pathlib.Path) -> dict[pathlib.Path, list[str] | None]:
   """Returns {file: the tensors that the index wants there, None without}."""
-  index = folder / INDEX
-  if index.exists():
-    try:
-      names = json.loads(index.read_text())['weight_map']
-      files: dict[pathlib.Path, list[str]] = {}
-      for name, file in names.items():
-        files.setdefault(folder / pathlib.PurePath(file).name, []).append(name)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-      raise errors.UserError(
-        f'{index} is damaged ({type(error).__name__}): get the file again.'
-      ) from None
-    return files
-  if (folder / SINGLE).exists():
+  if (folder / SINGLE).exists():  # which transformers takes first, too
     return {folder / SINGLE: None}
+  if (folder / INDEX).exists():
+    return _listed(folder)
   pickles = [path for end in _PICKLES for path in sorted(folder.glob(end))]
   if pickles:
     raise errors.UserError(
@@ -101,6 +101,19 @@ def _files(folder: pathlib.Path) -> dict[pathlib.Path, list[str] | None]:
     f'{folder} has neither {SINGLE} nor {INDEX}: give the folder of a whole'
     ' model.'
   )
+
+
+def _listed(folder: pathlib.Path) -> dict[pathlib.Path, list[str] | None]:
+  index = folder / INDEX
+  files: dict[pathlib.Path, list[str] | None] = {}
+  try:
+    for name, file in json.loads(index.read_text())['weight_map'].items():
+      files.setdefault(folder / pathlib.PurePath(file).name, []).append(name)
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    raise errors.UserError(
+      f'{index} is damaged ({type(error).__name__}): get the file again.'
+    ) from None
+  return files
 
 
 def _open(path: pathlib.Path) -> Any:
@@ -116,23 +129,13 @@ def _describe(path: pathlib.Path) -> dict[str, Entry]:
       # A list, as some versions give a view of a dictionary.
       slices = {name: file.get_slice(name) for name in [*file.keys()]}  # noqa: SIM118
       return {
-        name: Entry(path, tuple(part.get_shape()), _dtype(path, name, part))
+        name: Entry(path, tuple(part.get_shape()), part.get_dtype())
         for name, part in slices.items()
       }
   except (safetensors.SafetensorError, OSError) as error:
     raise errors.UserError(
       f'{path} cannot be read ({_cut(path) or str(error)}): get the file again.'
     ) from None
-
-
-def _dtype(path: pathlib.Path, name: str, part: Any) -> np.dtype:
-  given = part.get_dtype()
-  if given not in _DTYPES:
-    raise errors.UserError(
-      f'{path}: tensor {name!r} is of type {given}, needed one of'
-      f' {", ".join(_DTYPES)}: quantised models cannot be read.'
-    )
-  return _DTYPES[given]
 
 
 def _cut(path: pathlib.Path) -> str:
@@ -187,9 +190,16 @@ def shards(
 
 
 def write_shard(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
-  """Writes one file, marked as torch's, which transformers asks for."""
+  """Writes one file, marked as torch's, which transformers asks for.
+
+  Raises:
+    OSError: if it cannot be written, as on a full disk.
+  """
   whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-  safetensors.numpy.save_file(whole, path, metadata={'format': 'pt'})
+  try:
+    safetensors.numpy.save_file(whole, path, metadata={'format': 'pt'})
+  except safetensors.SafetensorError as error:
+    raise OSError(None, str(error)) from error
 
 
 def write_index(

@@ -40,7 +40,7 @@ class ChatTemplate:
       UserError: the template's syntax is wrong.
     """
     self._variables = dict(variables)
-    self._end: str | None = None
+    self._last: tuple[str, str] | None = None
     self._sandbox = _Sandbox()
     try:
       self._template = self._sandbox.from_string(source)
@@ -102,8 +102,8 @@ class ChatTemplate:
 
     Raises:
       UserError: as for `render`; the last message is not the user's; the
-        template writes an earlier turn otherwise than it was generated (some
-        drop old reasoning), so no span of the prompt is that turn.
+        template alters what an earlier turn said (some drop old reasoning), so
+        no span of the prompt is that turn.
     """
     if not messages or messages[-1][0] != 'user':
       raise errors.UserError(
@@ -111,23 +111,28 @@ class ChatTemplate:
         f'{[role for role, _ in messages]}: mend the messages.'
       )
     text = self.render(messages, open_turn=True)
-    spans = []
-    for index, (role, content) in enumerate(messages):
-      if role != 'assistant':
-        continue
-      before = self.render(messages[:index], open_turn=True)
-      upto = self.render(messages[: index + 1], open_turn=False)
-      if (
-        not upto.startswith(before)
-        or not text.startswith(upto)
-        or content.strip() not in upto[len(before) :]
-      ):
-        raise errors.UserError(
-          'chat template: needed one that keeps earlier turns as they were '
-          f'generated, got another text for message {index}: the loss can then '
-          "only be on the last turn (loss_on='response')."
-        )
-      spans.append((len(before), len(upto) - self._space_after(upto)))
+    # What stands around the assistant's contents, by others in their place.
+    marks = [f'{_MARKER}{i}{_MARKER}' for i in range(len(messages))]
+    answers = [
+      (i, content)
+      for i, (role, content) in enumerate(messages)
+      if role == 'assistant'
+    ]
+    marked = list(messages)
+    for i, _ in answers:
+      marked[i] = ('assistant', marks[i])
+    rest, at, spans = self.render(marked, open_turn=True), 0, []
+    mark = self.end_of_turn().rstrip()
+    for i, content in answers:
+      before, _, rest = rest.partition(marks[i])
+      start = at + len(before)
+      kept = content if text.startswith(content, start) else content.strip()
+      if text[at : start + len(kept)] != before + kept:
+        raise _rewritten(i)
+      at = start + len(kept)
+      spans.append((start, at + len(mark) * rest.startswith(mark)))
+    if text[at:] != rest:
+      raise _rewritten(len(messages) - 1)
     return text, spans
 
   def end_of_turn(self) -> str:
@@ -136,21 +141,36 @@ class ChatTemplate:
     Raises:
       UserError: as for `render`; the template does not write the content.
     """
-    if self._end is None:
+    return self._around()[1]
+
+  def opening(self) -> str:
+    """Returns what the template writes in front of an assistant's content.
+
+    Raises:
+      UserError: as for `end_of_turn`.
+    """
+    return self._around()[0]
+
+  def _around(self) -> tuple[str, str]:
+    if self._last is None:
       messages = [('user', 'x'), ('assistant', _MARKER)]
-      _, found, end = self.render(messages, open_turn=False).rpartition(_MARKER)
+      whole = self.render(messages, open_turn=False)
+      before, found, behind = whole.rpartition(_MARKER)
       if not found:
         raise errors.UserError(
           "chat template: needed one that writes the assistant's content, got "
           'a text without it: mend the template.'
         )
-      self._end = end
-    return self._end
+      self._last = before, behind
+    return self._last
 
-  def _space_after(self, text: str) -> int:
-    """Returns how many characters of white space follow the turn's mark."""
-    end = self.end_of_turn()
-    return len(end) - len(end.rstrip()) if text.endswith(end) else 0
+
+def _rewritten(index: int) -> errors.UserError:
+  return errors.UserError(
+    'chat template: needed one that keeps what the assistant said in earlier'
+    f' turns, got another text for message {index}: the loss can then only be'
+    " on the last turn (loss_on='response')."
+  )
 
 
 def find(

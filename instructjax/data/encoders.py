@@ -99,6 +99,40 @@ class Encoders:
         )
       yield encoding
 
+  def behind(self, opening: str, texts: Sequence[str]) -> list[list[int]]:
+    """Returns the ids that each text has where it follows an opening.
+
+    They are those of the text alone but where an encoder puts a space in front
+    of what stands first, or would join the text to the opening's end; then it
+    is the text alone that counts.
+
+    Args:
+      opening: as a chat template writes it in front of an answer.
+      texts: people's.
+
+    Raises:
+      UserError: as for `plain`.
+    """
+    read = next(_read(self._encoder, [opening]))
+    parts, last = [], 0
+    for i, place in self._marks(read, opening, self._spelling_of):
+      parts, last = [self._alias[i]], place[1]  # what is before does not matter
+    head = ''.join([*parts, opening[last:]])
+    found = []
+    for text, both in zip(
+      texts, _read(self._plain, [head + text for text in texts]), strict=True
+    ):
+      ids = [
+        i
+        for i, (start, _) in zip(both.ids, both.offsets, strict=True)
+        if start >= len(head)
+      ]
+      joined = any(start < len(head) < end for start, end in both.offsets)
+      if joined or not self._forbidden.isdisjoint(ids):
+        ids = next(self.plain([text])).ids
+      found.append(ids)
+    return found
+
   def rendered(
     self,
     chat: chat_lib.ChatTemplate,

@@ -17,7 +17,7 @@ from instructjax.data import prompts
 from instructjax.data import records
 from instructjax.data import sources
 from instructjax.data import splits
-from instructjax.data import tokenizer as tokenizer_lib
+from instructjax.data import vocabulary
 
 log = logging.getLogger('instructjax')
 Rows = Mapping[str, Any]
@@ -122,7 +122,7 @@ class Feeds:
   # Rows are empty, {}, where the split left nothing to validate on.
 
   def pretraining(
-    self, tokenizer: tokenizer_lib.Tokenizer, length: int
+    self, tokenizer: vocabulary.Tokenizer, length: int
   ) -> tuple[Rows, Rows]:
     """Returns packed training and validation rows of `length` tokens."""
 
@@ -133,7 +133,7 @@ class Feeds:
 
   def demonstrations(
     self,
-    tokenizer: tokenizer_lib.Tokenizer,
+    tokenizer: vocabulary.Tokenizer,
     max_prompt_length: int,
     max_response_length: int,
     loss_on: str = 'assistant',
@@ -155,7 +155,7 @@ class Feeds:
 
   def comparisons(
     self,
-    tokenizer: tokenizer_lib.Tokenizer,
+    tokenizer: vocabulary.Tokenizer,
     max_prompt_length: int,
     max_response_length: int,
     max_responses: int,
@@ -187,7 +187,7 @@ class Feeds:
     return *self._encode('comparisons', encode), labelers
 
   def prompts(
-    self, tokenizer: tokenizer_lib.Tokenizer, max_prompt_length: int
+    self, tokenizer: vocabulary.Tokenizer, max_prompt_length: int
   ) -> tuple[Rows, Rows]:
     """Returns training and validation prompts."""
 

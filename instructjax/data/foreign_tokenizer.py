@@ -33,6 +33,8 @@ class ForeignTokenizer:
     eos_id: what ends a response: with a chat template the first added token
       behind an assistant's content, else the end of text.
     pad_id: some id other than eos_id; masks tell what is padding.
+    pad_token_id: the padding that the folder names, or None.
+    text_size: one more than the largest id that text, begin or end may have.
     chat: the folder's chat template, or None.
   """
 
@@ -63,11 +65,15 @@ class ForeignTokenizer:
     self.bos_id: int | None = ids.get('bos_token')
     self.eos_id, eos_file = self._find_eos(files, ids.get('eos_token'), name)
     unknown = ids.get('unk_token')
+    self.pad_token_id: int | None = ids.get('pad_token')
     self.pad_id = self._find_pad(ids.get('pad_token'), unknown)
     self._prefix = self._find_prefix(files, config, name)
     kept = (*tokenizer_files.NAMES, *eos_file)
     self._files = {key: files[key] for key in kept if key in files}
     self._special = self._find_special(name)
+    own = {self.bos_id, self.eos_id} - {None}
+    written = set(self._encoder.get_vocab().values()) - set(self._special)
+    self.text_size = max(written | own) + 1
     self._encoders = encoders_lib.Encoders(
       self._encoder, self._special, unknown, self.fingerprint()[:24], name
     )
@@ -140,7 +146,7 @@ class ForeignTokenizer:
 
   def encode_response(self, text: str) -> list[int]:
     """Returns the text's ids, eos."""
-    return [*self.encode(text), self.eos_id]
+    return [*self.encode_responses([text])[0], self.eos_id]
 
   def encode_prompts(self, prompts: Sequence[Prompt]) -> list[list[int]]:
     """Returns the ids of each prompt, ready for a response.
@@ -171,6 +177,18 @@ class ForeignTokenizer:
         turns (see `chat.ChatTemplate.turns`).
     """
     return self._encode(prompts, turns=True)
+
+  def encode_responses(self, texts: Sequence[str]) -> list[list[int]]:
+    """Returns each response's ids, as they follow its prompt's; no end yet."""
+    if self.chat is None:
+      return self.encode_batch(texts)
+    opening = self.chat.render([('user', 'x')], open_turn=True)
+    answered = self.chat.opening()
+    # Some templates write a space between; an empty reasoning is no space.
+    between = answered.removeprefix(opening)
+    if between.strip():
+      opening, between = answered, ''
+    return self._encoders.behind(opening, [between + text for text in texts])
 
   def decode(self, ids: Iterable[int]) -> str:
     """Returns the text of ids; special and unknown ids give no text."""

@@ -168,6 +168,11 @@ def _prompt(value: object, name: str = 'prompt') -> Row:
 
 
 def _rendered(conversation: Messages, name: str = 'prompt') -> Row:
+  if conversation and conversation[-1][0] != 'user':
+    raise ValueError(
+      "needed messages whose last, before the answer, is the user's, got "
+      f'{[role for role, _ in conversation]}: mend the roles.'
+    )
   return {name: render(conversation), 'conversation': conversation}
 
 

@@ -1,20 +1,21 @@
 """Records to rows of one shape: tokens and their masks.
 
 Prompts are left-padded so that every response begins at the same column;
-responses are right-padded. A prompt is bos, its text, end of prompt; a response
-its text and eos. Prompts that do not fit are dropped and responses that do not
-fit are cut (and then carry no eos); both are counted.
+responses are right-padded. What a prompt's ids are is the tokenizer's to say
+(ours: bos, its text, end of prompt); a response is its text and eos. Prompts
+that do not fit are dropped and responses that do not fit are cut (and then
+carry no eos); both are counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from instructjax import errors
 from instructjax.data import records as record_lib
-from instructjax.data import tokenizer as tokenizer_lib
+from instructjax.data import vocabulary
 
 Rows = dict[str, np.ndarray]
 Counts = dict[str, int]
@@ -26,7 +27,7 @@ _DOCUMENTS_AT_ONCE = 1024  # bounds the Python lists of ids alive at a time
 
 def language_rows(
   documents: Sequence[record_lib.Document],
-  tokenizer: tokenizer_lib.Tokenizer,
+  tokenizer: vocabulary.Tokenizer,
   length: int,
   *,
   allow_empty: bool = False,
@@ -77,7 +78,7 @@ def language_rows(
 
 def demonstration_rows(
   demonstrations: Sequence[record_lib.Demonstration],
-  tokenizer: tokenizer_lib.Tokenizer,
+  tokenizer: vocabulary.Tokenizer,
   max_prompt_length: int,
   max_response_length: int,
   loss_on: str = 'assistant',
@@ -108,15 +109,16 @@ def demonstration_rows(
       f'needed loss_on of {", ".join(LOSS_ON)}, got {loss_on!r}.'
       f'{errors.nearest(str(loss_on), LOSS_ON)}'
     )
-  asked = [record_lib.asked(d) for d in demonstrations]
   if loss_on == 'assistant':
-    turns = tokenizer.encode_turns(asked)
+    turns = _asked(demonstrations, tokenizer.encode_turns)
     prompts, said = [ids for ids, _ in turns], [said for _, said in turns]
   else:
-    prompts = tokenizer.encode_prompts(asked)
+    prompts = _asked(demonstrations, tokenizer.encode_prompts)
     said = [[False] * len(ids) for ids in prompts]
   fit = _fitting(prompts, max_prompt_length, allow_empty)
-  responses = tokenizer.encode_batch([demonstrations[i].response for i in fit])
+  responses = tokenizer.encode_responses(
+    [demonstrations[i].response for i in fit]
+  )
   responses, truncated = _end(responses, tokenizer, max_response_length)
   left, left_mask = _left_padded(
     [prompts[i] for i in fit], max_prompt_length, tokenizer.pad_id
@@ -140,7 +142,7 @@ def demonstration_rows(
 
 def comparison_rows(
   comparisons: Sequence[record_lib.Comparison],
-  tokenizer: tokenizer_lib.Tokenizer,
+  tokenizer: vocabulary.Tokenizer,
   max_prompt_length: int,
   max_response_length: int,
   max_responses: int | None = None,
@@ -188,7 +190,7 @@ def comparison_rows(
   if labelers is None:
     labelers = sorted({c.labeler_id for c in paired} - {None})
   numbers = {labeler: number for number, labeler in enumerate(labelers)}
-  prompts = tokenizer.encode_prompts([record_lib.asked(c) for c in paired])
+  prompts = _asked(paired, tokenizer.encode_prompts)
   fit = _fitting(prompts, max_prompt_length, allow_empty)
   kept = [paired[i] for i in fit]
   rows, truncated = _ranked(kept, tokenizer, max_response_length, max_responses)
@@ -206,13 +208,15 @@ def comparison_rows(
 
 def _ranked(
   comparisons: Sequence[record_lib.Comparison],
-  tokenizer: tokenizer_lib.Tokenizer,
+  tokenizer: vocabulary.Tokenizer,
   length: int,
   max_responses: int,
 ) -> tuple[Rows, int]:
   """Returns responses, ranks, masks as [N, K, ...], and how many were cut."""
   texts = [text for c in comparisons for text in c.responses]
-  responses, truncated = _end(tokenizer.encode_batch(texts), tokenizer, length)
+  responses, truncated = _end(
+    tokenizer.encode_responses(texts), tokenizer, length
+  )
   flat, flat_mask = _right_padded(responses, length, tokenizer.pad_id)
   counts = np.asarray([len(c.responses) for c in comparisons], np.int32)
   mask = np.arange(max_responses) < counts[:, None]
@@ -233,7 +237,7 @@ def _ranked(
 
 def prompt_rows(
   prompts: Sequence[record_lib.Prompt],
-  tokenizer: tokenizer_lib.Tokenizer,
+  tokenizer: vocabulary.Tokenizer,
   max_prompt_length: int,
   *,
   allow_empty: bool = False,
@@ -253,7 +257,7 @@ def prompt_rows(
   Raises:
     UserError: no prompt fits.
   """
-  encoded = tokenizer.encode_prompts([record_lib.asked(p) for p in prompts])
+  encoded = _asked(prompts, tokenizer.encode_prompts)
   fit = _fitting(encoded, max_prompt_length, allow_empty)
   tokens, mask = _left_padded(
     [encoded[i] for i in fit], max_prompt_length, tokenizer.pad_id
@@ -265,6 +269,22 @@ def prompt_rows(
   }
   dropped = len(prompts) - len(fit)
   return rows, _counts(len(fit), int(mask.sum()), dropped)
+
+
+def _asked(
+  rows: Sequence[record_lib.Record], encode: Callable[[list], list]
+) -> list:
+  """Encodes what records ask; an error says in which file and line."""
+  asked = [record_lib.asked(row) for row in rows]
+  try:
+    return encode(asked)
+  except errors.UserError:
+    for row, prompt in zip(rows, asked, strict=True):
+      try:
+        encode([prompt])
+      except errors.UserError as error:
+        raise errors.UserError(f'{row.location}: {error}') from None
+    raise
 
 
 def _fitting(
@@ -287,7 +307,7 @@ def _fitting(
 
 def _end(
   responses: Sequence[list[int]],
-  tokenizer: tokenizer_lib.Tokenizer,
+  tokenizer: vocabulary.Tokenizer,
   length: int,
 ) -> tuple[list[list[int]], int]:
   """Appends eos, cuts to length; returns the ids and how many were cut."""

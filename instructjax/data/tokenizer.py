@@ -47,6 +47,8 @@ class Tokenizer:
   Attributes:
     vocab_size: number of ids.
     pad_id, bos_id, eos_id, eop_id: the special ids, all distinct.
+    pad_token_id: pad_id.
+    text_size: vocab_size; one more than the largest id that it writes.
   """
 
   def __init__(self, model: bytes, name: str = 'tokenizer'):
@@ -107,6 +109,7 @@ class Tokenizer:
       )
     self.pad_id, self.bos_id = ids['pad'], ids['bos']
     self.eos_id, self.eop_id = ids['eos'], ids['eop']
+    self.pad_token_id, self.text_size = self.pad_id, self.vocab_size
 
   @classmethod
   def train(cls, texts: Iterable[str], vocab_size: int, path: str) -> Tokenizer:
@@ -242,6 +245,10 @@ class Tokenizer:
         assistants += [of_assistant] * len(part)
       found.append(([*ids, self.eop_id], [*assistants, False]))
     return found
+
+  def encode_responses(self, texts: Sequence[str]) -> list[list[int]]:
+    """Returns each response's ids, as they follow its prompt's; no end yet."""
+    return self.encode_batch(texts)
 
   def encode_response(self, text: str) -> list[int]:
     """Returns the text's ids, eos."""

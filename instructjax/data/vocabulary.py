@@ -27,7 +27,9 @@ def find(folder: pathlib.Path) -> pathlib.Path | None:
 def remove(folder: pathlib.Path) -> None:
   """Removes a run's tokenizer, if it has one."""
   (folder / FILE).unlink(missing_ok=True)
-  shutil.rmtree(folder / FOLDER, ignore_errors=True)
+  if (folder / FOLDER).exists():
+    part = (folder / FOLDER).rename(folder / f'.{FOLDER}.part')
+    shutil.rmtree(part, ignore_errors=True)
 
 
 def load(path: pathlib.Path) -> Tokenizer:
@@ -47,7 +49,12 @@ def keep(tokenizer: Tokenizer, folder: pathlib.Path) -> pathlib.Path:
   Raises:
     UserError: if the folder is not writable.
   """
-  is_ours = isinstance(tokenizer, tokenizer_lib.Tokenizer)
-  path = folder / (FILE if is_ours else FOLDER)
-  tokenizer.save(str(path))
-  return path
+  if isinstance(tokenizer, tokenizer_lib.Tokenizer):
+    tokenizer.save(str(folder / FILE))
+    return folder / FILE
+  # Several files, of which a killed run must not leave a part.
+  part = folder / f'.{FOLDER}.part'
+  shutil.rmtree(part, ignore_errors=True)
+  tokenizer.save(str(part))
+  part.rename(folder / FOLDER)
+  return folder / FOLDER

@@ -243,7 +243,10 @@ class ModelConfig:
   def _check_bands(self) -> None:
     """Raises UserError unless the listed layers exist and are asked for."""
     listed = self.banded_layers
-    if type(listed) is not tuple or set(listed) - set(range(self.num_layers)):
+    fitting = type(listed) is tuple and all(
+      type(layer) is int and 0 <= layer < self.num_layers for layer in listed
+    )
+    if not fitting:
       raise errors.UserError(
         'model.banded_layers must be numbers of layers, from 0 to'
         f' {self.num_layers - 1}, given {listed!r}.'

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from instructjax.data import tokenizer as tokenizer_lib
+from instructjax.data import vocabulary
 from instructjax.models import config as model_config
 from instructjax.sampling import decode
 from instructjax.sampling import logprobs
@@ -47,7 +47,7 @@ class Model:
     name: str,
     config: model_config.ModelConfig,
     params: Any,
-    tokenizer: tokenizer_lib.Tokenizer,
+    tokenizer: vocabulary.Tokenizer,
     *,
     form: str | None = None,
     one_line: bool = False,

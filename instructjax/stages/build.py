@@ -21,7 +21,7 @@ from instructjax import tasks
 from instructjax.data import feeds as feeds_lib
 from instructjax.data import loader
 from instructjax.data import packing
-from instructjax.data import tokenizer as tokenizer_lib
+from instructjax.data import vocabulary
 from instructjax.models import config as model_config
 
 Plain = Mapping[str, Any]
@@ -231,7 +231,7 @@ def check_batch(config: Plain, mesh: jax.sharding.Mesh) -> None:
 def task(
   config: Plain,
   models: Mapping[str, model_config.ModelConfig],
-  tokenizer: tokenizer_lib.Tokenizer,
+  tokenizer: vocabulary.Tokenizer,
 ):
   """Makes the task that config.task names."""
   options = dict(config.get('hyper', {}))

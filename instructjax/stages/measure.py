@@ -24,7 +24,7 @@ from instructjax.checkpoints import orbax_io
 from instructjax.data import feeds as feeds_lib
 from instructjax.data import prompts
 from instructjax.data import records
-from instructjax.data import tokenizer as tokenizer_lib
+from instructjax.data import vocabulary
 from instructjax.evaluation import comparisons
 from instructjax.evaluation import language
 from instructjax.evaluation import measured
@@ -68,7 +68,7 @@ class Asking:
   root: pathlib.Path
   config: Plain
   world: world_lib.World
-  tokenizer: tokenizer_lib.Tokenizer
+  tokenizer: vocabulary.Tokenizer
   mesh: jax.sharding.Mesh
   pages: feeds_lib.Rows
 

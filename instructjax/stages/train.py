@@ -164,20 +164,14 @@ def check_tokenizer(
   root: pathlib.Path, start: workdir.Start, tokenizer: vocabulary.Tokenizer
 ) -> None:
   """Raises UserError if a model was trained with another tokenizer."""
-  try:
-    theirs = workdir.load_tokenizer(start.folder).fingerprint()
-  except errors.UserError:
-    theirs = ''
-  if theirs != tokenizer.fingerprint():
+  theirs = workdir.load_tokenizer(start.folder)
+  if theirs.fingerprint() != tokenizer.fingerprint():
     raise errors.UserError(
       f'{start.folder} was trained with another tokenizer than'
       f' {vocabulary.find(root)}: start a new --workdir from it.'
     )
-  if tokenizer.vocab_size > start.config.vocab_size:
-    raise errors.UserError(
-      f'{start.folder} has a tokenizer of {tokenizer.vocab_size} ids, and its'
-      f' model knows {start.config.vocab_size}: get the files again.'
-    )
+  size = start.config.vocab_size
+  workdir.check_vocabulary(start.folder, size, tokenizer)
 
 
 def start(stage: Stage, checkpointer: orbax_io.Checkpointer):

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 import dataclasses
-import functools
 import json
 import logging
 import os
@@ -33,8 +32,6 @@ from instructjax.checkpoints import hf_config
 from instructjax.checkpoints import orbax_io
 from instructjax.data import vocabulary
 from instructjax.models import config as model_config
-from instructjax.models import heads
-from instructjax.models import transformer
 
 Plain = dict[str, Any]
 log = logging.getLogger('instructjax')
@@ -245,7 +242,7 @@ class Start:
       return None
     if is_foreign(self.folder):
       return hf.load_pretrained(self.folder, dtype=dtype, sharding=mesh)[1]
-    shapes = abstract_params(self.config, self.kind)
+    shapes = hf.abstract_params(self.config, self.kind)
     target = jax.tree.map(
       lambda x, s: jax.ShapeDtypeStruct(x.shape, dtype, sharding=s),
       shapes,
@@ -257,7 +254,7 @@ class Start:
     """Returns the parameters' shapes; None if they are to be drawn."""
     if self.folder is None:
       return None
-    return abstract_params(self.config, self.kind)
+    return hf.abstract_params(self.config, self.kind)
 
 
 def is_foreign(folder: pathlib.Path) -> bool:
@@ -294,23 +291,26 @@ def family(starts: Mapping[str, Start]) -> dict[str, str]:
   return {'family': found[0]} if found and found[0] else {}
 
 
+def check_vocabulary(
+  folder: pathlib.Path, size: int, tokenizer: vocabulary.Tokenizer
+) -> None:
+  """Raises UserError if text has ids that the folder's model does not know.
+
+  A model may know more ids; and a tokenizer may have special tokens that stand
+  for pictures and the like, which no text becomes.
+  """
+  if tokenizer.text_size > size:
+    raise errors.UserError(
+      f'{folder} has a tokenizer that writes {tokenizer.text_size} ids, and its'
+      f' model knows {size}: give the tokenizer that it was trained with.'
+    )
+
+
 def load_tokenizer(folder: pathlib.Path) -> vocabulary.Tokenizer:
   """Reads the tokenizer of a model folder or of a run, which has one."""
   if is_foreign(folder):
     return vocabulary.load(folder)
   return vocabulary.load(vocabulary.find(folder))
-
-
-def abstract_params(config: model_config.ModelConfig, kind: str) -> Any:
-  """Returns the shapes of a policy's or a reward model's parameters."""
-  key = jax.random.key(0)
-  shapes = jax.eval_shape(functools.partial(transformer.init, config), key)
-  if kind == 'policy':
-    return shapes
-  head = jax.eval_shape(
-    lambda k: heads.init_scalar_head(k, config.d_model), key
-  )
-  return heads.with_head(shapes, head)
 
 
 def find_start(root: pathlib.Path, role: str, value: str, **options) -> Start:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+import safetensors
 import safetensors.numpy
 
 from instructjax import errors
@@ -64,6 +65,54 @@ def saved(request, tmp_path):
   config, folder = _CONFIGS[request.param], tmp_path / 'model'
   hf.save_pretrained(folder, config, _params(config), family=request.param)
   return request.param, folder
+
+
+def test_a_mask_of_old_is_no_parameter(saved):
+  family, folder = saved
+  name = {
+    'gpt2': 'transformer.h.0.attn.bias',
+    'llama': 'model.layers.0.self_attn.rotary_emb.inv_freq',
+  }[family]
+  _edit(folder, lambda arrays: arrays.update({name: np.ones((2, 2), bool)}))
+  hf.load_pretrained(folder)
+
+
+def test_one_file_comes_before_shards(saved):
+  # As in transformers; the shards may be of an older version.
+  family, folder = saved
+  config = _CONFIGS[family]
+  other = folder.with_name('other')
+  hf.save_pretrained(
+    other, config, _params(config, 1), family=family, max_shard_bytes=3000
+  )
+  for path in other.glob('model*'):
+    path.rename(folder / path.name)
+  _equal(hf.load_pretrained(folder)[1], _params(config))
+
+
+def test_types_that_differ_are_kept_exactly(saved):
+  family, folder = saved
+  last = {'gpt2': 'transformer.h.1.ln_1', 'llama': 'model.layers.1'}[family]
+
+  def change(arrays):
+    for name in [*arrays]:
+      if not name.startswith(last):
+        arrays[name] = arrays[name].astype(ml_dtypes.bfloat16)
+
+  _edit(folder, change)
+  _, params = hf.load_pretrained(folder)
+  assert params['layers']['attention_norm']['scale'].dtype == jnp.float32
+  assert params['embedding']['tokens'].dtype == jnp.dtype(jnp.bfloat16)
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+  def refuse(*args, **options):
+    raise safetensors.SafetensorError('no space left')
+
+  monkeypatch.setattr(safetensors.numpy, 'save_file', refuse)
+  with pytest.raises(errors.UserError, match='cannot be written'):
+    hf.save_pretrained(tmp_path / 'm', _GPT2, _params(_GPT2), family='gpt2')
+  assert not [*tmp_path.iterdir()]
 
 
 def _edit(folder, change):
@@ -125,6 +174,8 @@ def test_dtypes(saved):
   assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype(jnp.float32)}
   with pytest.raises(errors.UserError, match='float32, bfloat16, given'):
     hf.load_pretrained(folder, dtype='int8')
+  with pytest.raises(errors.UserError, match="given 'fp16'"):
+    hf.load_pretrained(folder, dtype='fp16')
 
 
 def test_half_precision_is_read(saved):
@@ -295,7 +346,23 @@ def test_no_safetensors(saved, name, said):
     ({'hidden_size': -16}, 'config.json: model.d_model must be'),
     ({'num_attention_heads': 0}, 'a value of a wrong type'),
     ({'rope_scaling': 'linear', 'rope_parameters': None}, 'wrong type'),
-    ({'rope_parameters': {'rope_type': 'longrope', 'factor': 2}}, 'longrope'),
+    (
+      {
+        'rope_parameters': {'rope_type': 'longrope', 'factor': 2},
+        'rope_scaling': None,
+      },
+      'longrope',
+    ),
+    (
+      {'rope_scaling': {'rope_type': 'linear', 'factor': 2}},
+      "'rope_scaling' must be what 'rope_parameters' says",
+    ),
+    ({'rope_theta': 7}, "'rope_theta' must be what"),
+    ({'partial_rotary_factor': 0.5}, "'partial_rotary_factor' must be 1.0"),
+    ({'attention_bias': 'false'}, "'attention_bias' must be true or false"),
+    ({'architectures': 7}, 'wrong type'),
+    ({'architectures': {'a': 1}}, 'wrong type'),
+    ({'model_type': ['llama']}, 'not supported'),
     (
       {'rope_parameters': {'rope_type': 'linear', 'factor': 2, 'odd': 1}},
       "key 'odd'",
@@ -324,6 +391,7 @@ def test_wrong_configs(tmp_path, fields, said):
   [
     ('opt', {'do_layer_norm_before': False}, "'do_layer_norm_before' must be"),
     ('opt', {'word_embed_proj_dim': 8}, "'word_embed_proj_dim' must be 16"),
+    ('gpt2', {'n_head': 3}, '3 heads must divide the width 16'),
     ('gpt2', {'scale_attn_by_inverse_layer_idx': True}, 'inverse_layer_idx'),
     ('qwen2', {'layer_types': ['odd', 'odd']}, "'layer_types' must be"),
     ('gemma2', {'use_bidirectional_attention': True}, 'bidirectional'),

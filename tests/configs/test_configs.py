@@ -19,6 +19,7 @@ import pytest
 from instructjax import config as config_lib
 from instructjax import sharding
 from instructjax import trainer
+from instructjax.checkpoints import hf
 from instructjax.microworld import evaluation
 from instructjax.models import config as model_config
 from instructjax.models import transformer
@@ -277,7 +278,7 @@ def _traced(stages, name, **model):
     for role in roles
   }
   starts = {
-    role: workdir.abstract_params(
+    role: hf.abstract_params(
       config, 'reward' if role == 'reward_model' else 'policy'
     )
     for role, config in models.items()
@@ -353,8 +354,8 @@ def test_rollouts_at_real_size():
     for role in plain['init_from']
   }
   task = build.task(plain, models, SPECIAL)
-  policy = workdir.abstract_params(models['policy'], 'policy')
-  reward = workdir.abstract_params(models['reward_model'], 'reward')
+  policy = hf.abstract_params(models['policy'], 'policy')
+  reward = hf.abstract_params(models['reward_model'], 'reward')
   B, R = plain['batch_size'], plain['hyper']['max_response_length']
   answers = _answers(plain, B)
   rows = {k: answers[k] for k in ('prompts', 'prompt_mask')}
@@ -377,7 +378,7 @@ def test_a_175b_model_is_spread_over_a_mesh_by_the_rules():
   mesh = jax.sharding.AbstractMesh(
     (1, 64, 8), sharding.AXES, axis_types=(jax.sharding.AxisType.Auto,) * 3
   )
-  params = workdir.abstract_params(model_config.PRESETS['175B'], 'policy')
+  params = hf.abstract_params(model_config.PRESETS['175B'], 'policy')
   placed = sharding.shardings(params, mesh)
   parts = jax.tree.map(
     lambda x, s: math.prod(s.shard_shape(x.shape)), params, placed

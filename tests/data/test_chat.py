@@ -47,7 +47,7 @@ def test_chatml():
       ['a<end_of_turn>', 'b\n\nc<end_of_turn>'],
       '<end_of_turn>\n',
     ),
-    (tokenizer_folders.MISTRAL, [' a\n</s>', ' b\n\nc</s>'], '</s>'),
+    (tokenizer_folders.MISTRAL, ['a\n</s>', 'b\n\nc</s>'], '</s>'),
     # No mark at all: the white space behind the content is not the model's.
     (
       "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\\n\\n' }}"
@@ -77,13 +77,6 @@ def test_turns(source, turns, end):
       tokenizer_folders.THINKING.replace('loop.index0 < ns.last and', ''),
       '<think>\nhm\n</think>\n\nHello.',
     ),
-    # What the model is given to begin with is not kept of earlier turns.
-    (
-      tokenizer_folders.CHATML.replace(
-        "assistant\\n' }}{% endif", "assistant\\n<think>\\n' }}{% endif"
-      ),
-      'Hello.',
-    ),
   ],
 )
 def test_turns_of_a_template_that_rewrites_them(source, answer):
@@ -92,6 +85,24 @@ def test_turns_of_a_template_that_rewrites_them(source, answer):
   assert template.render(messages, open_turn=True)
   with pytest.raises(errors.UserError, match=r"loss_on='response'"):
     template.turns(messages)
+
+
+def test_turns_of_a_template_that_adds_to_the_last_one():
+  # As Qwen 3's: an answer without reasoning gets an empty one while it is the
+  # last, and loses it when the user goes on.
+  source = tokenizer_folders.THINKING.replace(
+    "{{ '<|im_start|>' + message['role'] + '\\n' + content",
+    "{% set empty = '<think>\\n\\n</think>\\n\\n' if loop.last and"
+    " message['role'] == 'assistant' else '' %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + empty + content",
+  )
+  template = chat.ChatTemplate(source, {})
+  messages = [('user', 'Hi'), ('assistant', 'Hello.'), ('user', 'And?')]
+  last = template.render(messages[:2], open_turn=False)
+  assert '<think>\n\n</think>\n\nHello.<|im_end|>' in last
+  text, [(start, end)] = template.turns(messages)
+  assert text[start:end] == 'Hello.<|im_end|>'
+  assert text[:start].endswith('<|im_start|>assistant\n')
 
 
 def test_turns_need_the_users_message_last():

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from instructjax import errors
+from instructjax.data import foreign_tokenizer
+from instructjax.data import layouts
 from instructjax.data import prompts
 from instructjax.data import records
+from tests import tokenizer_folders
 
 WORDS = strategies.sampled_from(['', 'a', 'boat', 'the list, ', 'é', '\n'])
 TEXT = strategies.lists(WORDS, max_size=8).map(''.join)
@@ -254,3 +257,44 @@ def test_impossible_lengths(tokenizer, lengths):
 def test_unknown_loss_on(tokenizer):
   with pytest.raises(errors.UserError, match="Did you mean 'response'"):
     prompts.demonstration_rows([], tokenizer, P, R, 'responses')
+
+
+def test_messages_are_trained_on_where_the_assistant_speaks(tokenizer):
+  conversation = (
+    ('user', 'a list'),
+    ('assistant', 'turned again'),
+    ('user', 'the boats'),
+  )
+  text = layouts.render(list(conversation))
+  found = [records.Demonstration(text, 'ends', conversation=conversation)]
+
+  def spoken(loss_on):
+    rows, _ = prompts.demonstration_rows(found, tokenizer, 200, 20, loss_on)
+    assert tokenizer.decode(rows['tokens'][0][rows['mask'][0]]) == text + 'ends'
+    ids = rows['tokens'][0][rows['loss_mask'][0]]
+    assert ids[-1] == tokenizer.eos_id
+    return tokenizer.decode(ids)
+
+  assert spoken('assistant') == ' turned againends'
+  assert spoken('response') == 'ends'
+  assert spoken('sequence') == text + 'ends'
+
+
+def test_what_a_template_refuses_is_named_by_file_and_line(tmp_path):
+  encoder = tokenizer_folders.gpt2()
+  folder = tokenizer_folders.write(
+    tmp_path / 'tokenizer',
+    encoder,
+    {
+      'eos_token': '<|endoftext|>',
+      'chat_template': tokenizer_folders.GEMMA,
+    },
+  )
+  tokenizer = foreign_tokenizer.ForeignTokenizer.load(folder)
+  system = (('system', 'be brief'), ('user', 'x'))
+  found = [
+    records.Demonstration('fine', 'yes', location='a.jsonl:1'),
+    records.Demonstration('x', 'y', location='a.jsonl:2', conversation=system),
+  ]
+  with pytest.raises(errors.UserError, match=r'^a\.jsonl:2: chat template'):
+    prompts.demonstration_rows(found, tokenizer, 200, 20)

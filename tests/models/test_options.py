@@ -12,12 +12,12 @@ import pytest
 from instructjax import errors
 from instructjax import optim
 from instructjax import sharding
+from instructjax.checkpoints import hf
 from instructjax.losses import language
 from instructjax.models import config as config_lib
 from instructjax.models import layers
 from instructjax.models import rope
 from instructjax.models import transformer
-from instructjax.stages import workdir
 from tests.reference import transformer as reference
 
 PLAIN = config_lib.ModelConfig(
@@ -237,8 +237,8 @@ def test_keys_are_not_copied_for_each_query():
 
 def test_a_reward_model_has_no_logits_of_its_own():
   config = CONFIGS['gptj']
-  params = workdir.abstract_params(config, 'reward')
-  assert 'output' in workdir.abstract_params(config, 'policy')
+  params = hf.abstract_params(config, 'reward')
+  assert 'output' in hf.abstract_params(config, 'policy')
   assert 'output' not in params['transformer']
 
 

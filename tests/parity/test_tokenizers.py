@@ -157,3 +157,32 @@ def test_spelled_tokens(chatting):
   known = set(theirs.all_special_ids)
   assert [i for i in ids if i in known] == [i for i in harmless if i in known]
   assert text in ours.decode(ids)
+
+
+# Of those whose vocabulary has the template's marks as tokens of their own.
+@pytest.mark.parametrize(
+  ('kind', 'name'),
+  [
+    *(('llama3', name) for name in ('chatml', 'llama3', 'thinking')),
+    *((kind, 'mistral') for kind in ('llama2', 'llama2_legacy', 'gemma')),
+    *(('model_added', name) for name in ('chatml', 'mistral', 'thinking')),
+  ],
+)
+def test_responses_follow_their_prompts_as_in_the_whole_conversation(
+  tmp_path_factory, kind, name
+):
+  ours, theirs = _both(tmp_path_factory, kind, chat_template=TEMPLATES[name])
+  texts = [text for text in TEXTS if text and text == text.strip()]
+  responses = ours.encode_responses(texts)
+  prompt = ours.encode_prompt([('user', 'x')])
+  for text, response in zip(texts, responses, strict=True):
+    messages = [
+      {'role': 'user', 'content': 'x'},
+      {'role': 'assistant', 'content': text},
+    ]
+    whole = theirs.apply_chat_template(
+      messages, tokenize=True, return_dict=False
+    )
+    start = [*prompt, *response]
+    assert whole[: len(start)] == start, text
+    assert whole[len(start)] == ours.eos_id

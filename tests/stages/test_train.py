@@ -10,6 +10,7 @@ import pytest
 
 from instructjax import cli
 from instructjax import main
+from instructjax.data import tokenizer
 from tests import runs
 
 
@@ -60,7 +61,7 @@ def _truncate(path):
     ),
     (lambda m: shutil.rmtree(m / 'params'), 'params cannot be read'),
     (lambda m: (m / 'tokenizer.model').unlink(), 'it has no tokenizer.model'),
-    (lambda m: _truncate(m / 'tokenizer.model'), 'another tokenizer'),
+    (lambda m: _truncate(m / 'tokenizer.model'), 'is cut'),
     (lambda m: shutil.rmtree(m), 'there is no model folder'),
     (lambda m: _truncate(m / '../../tokenizer.model'), 'is cut'),
   ],
@@ -126,7 +127,8 @@ def test_a_vocabulary_the_text_cannot_fill(run, tmp_path, refused):
 def test_a_model_of_another_tokenizer(run, begun, tmp_path, refused):
   """Two runs do not mix: each has a tokenizer of its own."""
   other = shutil.copytree(begun / 'sft' / 'model', tmp_path / 'other')
-  (other / 'tokenizer.model').write_bytes(b'another')
+  texts = ['The boats turned and turned again.'] * 9
+  tokenizer.Tokenizer.train(texts, 290, str(other / 'tokenizer.model'))
   more = {'init_from__policy': other}
   line = refused(runs.arguments('reward_model', run[0], begun, **more))
   assert 'was trained with another tokenizer' in line

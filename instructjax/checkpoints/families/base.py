@@ -24,7 +24,7 @@ _REQUIRED = object()
 
 # Keys of config.json that leave a forward pass as it is: where a file comes
 # from, how it was and will be trained or sampled from, special ids. Dropout is
-# a stage's to choose.
+# a stage's to choose, heads of other tasks are not read.
 _WITHOUT_EFFECT = frozenset(
   """
   architectures auto_map bos_token_id eos_token_id dtype id2label
@@ -36,6 +36,8 @@ _WITHOUT_EFFECT = frozenset(
   embd_pdrop hidden_dropout layerdrop resid_pdrop
   chunk_size_feed_forward gradient_checkpointing output_attentions
   output_hidden_states problem_type return_dict sep_token_id
+  summary_activation summary_first_dropout summary_proj_to_labels summary_type
+  summary_use_proj
   task_specific_params torchscript use_return_dict use_bfloat16
   bad_words_ids begin_suppress_tokens decoder_start_token_id diversity_penalty
   do_sample early_stopping encoder_no_repeat_ngram_size
@@ -238,6 +240,8 @@ class Fields:
     """
     self._left.discard(name)
     value = self.fields.get(name, absent)
+    if isinstance(default, bool) and value not in (None, True, False):
+      raise self.refused(name, 'true or false')
     if value is not None:
       return value
     if default is _REQUIRED:
@@ -282,17 +286,65 @@ class Fields:
       )
 
 
-def shape(fields: Fields) -> dict[str, Any]:
-  """Returns ModelConfig's fields of the sizes that most families call alike."""
-  width, heads = fields.take('hidden_size'), fields.take('num_attention_heads')
-  shared = fields.take('num_key_value_heads', heads)
+def agreed(
+  fields: Fields,
+  names: Sequence[str],
+  default: Any,
+  section: dict[str, Any],
+  key: str,
+) -> Any:
+  """Returns a value that several keys may give, or the default.
+
+  Args:
+    fields: of config.json.
+    names: its keys.
+    default: where none of all is there.
+    section: of config.json, from which `key` is taken away.
+    key: what the section calls it.
+
+  Raises:
+    UserError: if they differ.
+  """
+  given = [fields.take(name, None) for name in names] + [section.pop(key, None)]
+  values = {value for value in given if value is not None}
+  if len(values) > 1:
+    raise fields.refused(next(iter(names), key), f'what {key!r} elsewhere is')
+  return values.pop() if values else default
+
+
+def head_dim(fields: Fields, width: int, heads: int) -> int:
+  """Returns the heads' width where they share the model's.
+
+  Raises:
+    UserError: if it does not divide.
+  """
+  if width % heads:
+    raise errors.UserError(
+      f'{fields.where}: {heads} heads must divide the width {width}.'
+    )
+  return width // heads
+
+
+def shape(
+  fields: Fields, kv_heads: int | None = None, width: int | None = None
+) -> dict[str, Any]:
+  """Returns ModelConfig's fields of the sizes that most families call alike.
+
+  Args:
+    fields: of config.json.
+    kv_heads: heads of keys and values where the file does not name the key;
+      None: all.
+    width: of a head, the same; None: its share of the model's.
+  """
+  wide, heads = fields.take('hidden_size'), fields.take('num_attention_heads')
+  shared = fields.take('num_key_value_heads', heads, absent=kv_heads)
   return {
     'vocab_size': fields.take('vocab_size'),
     'num_layers': fields.take('num_hidden_layers'),
-    'd_model': width,
+    'd_model': wide,
     'num_heads': heads,
     'num_kv_heads': 0 if shared == heads else shared,
-    'head_dim': fields.take('head_dim', width // heads),
+    'head_dim': fields.take('head_dim', wide // heads, absent=width),
     'd_ff': fields.take('intermediate_size'),
   }
 

@@ -21,7 +21,7 @@ def _shape(
 ) -> ModelConfig:
   """What both say alike; soft caps where the file does not name them."""
   fields.fixed('use_bidirectional_attention', None, False)
-  sizes = base.shape(fields)
+  sizes = base.shape(fields, kv_heads=4, width=256)
   epsilon = fields.take('rms_norm_eps', 1e-6)
   # An earlier key that the models never followed.
   fields.take('hidden_act', None)
@@ -57,7 +57,7 @@ def _bands(fields: base.Fields, every: int) -> dict[str, Any]:
 def _read_gemma2(fields: base.Fields) -> ModelConfig:
   fields.take('cache_implementation', None)
   fields.take('sliding_window_size', None)  # the window said twice
-  turning = rotary.read(fields, head_dim=fields.take('head_dim'))
+  turning = rotary.read(fields, head_dim=fields.take('head_dim', 256))
   return _shape(fields, 50.0, 30.0, **turning, **_bands(fields, 2))
 
 
@@ -67,7 +67,7 @@ def _read_gemma3(fields: base.Fields) -> ModelConfig:
   every = fields.take('sliding_window_pattern', every or 6)
   turning = rotary.read(
     fields,
-    head_dim=fields.take('head_dim'),
+    head_dim=fields.take('head_dim', 256),
     theta=1_000_000.0,
     local=fields.take('rope_local_base_freq', 10_000.0),
   )
@@ -78,8 +78,6 @@ def _read_gemma3(fields: base.Fields) -> ModelConfig:
 
 def _write(config: ModelConfig) -> dict[str, Any]:
   scale = config.attention_scale or config.head_dim**-0.5
-  scalar = scale**-2
-  nearest = round(scalar)
   return (
     base.shape_fields(config)
     | rotary.write(config)
@@ -87,7 +85,7 @@ def _write(config: ModelConfig) -> dict[str, Any]:
       'rms_norm_eps': config.norm_epsilon,
       'hidden_activation': base.activation_name(config),
       'attention_bias': config.attention_bias == 'all',
-      'query_pre_attn_scalar': nearest if nearest**-0.5 == scale else scalar,
+      'query_pre_attn_scalar': round(scale**-2),
       'attn_logit_softcapping': config.attention_softcap or None,
       'final_logit_softcapping': config.final_softcap or None,
       'sliding_window': config.band,

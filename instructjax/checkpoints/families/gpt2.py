@@ -16,20 +16,15 @@ ModelConfig = config_lib.ModelConfig
 def _read(fields: base.Fields) -> ModelConfig:
   fields.fixed('scale_attn_weights', True)
   fields.fixed('scale_attn_by_inverse_layer_idx', False)
-  # Of classifiers with other heads, of precision, and the size said twice.
-  for name in (
-    *('summary_activation', 'summary_first_dropout', 'summary_type'),
-    *('summary_proj_to_labels', 'summary_use_proj'),
-    *('reorder_and_upcast_attn', 'n_ctx'),
-  ):
-    fields.take(name, None)
+  fields.take('reorder_and_upcast_attn', None)  # precision
+  fields.take('n_ctx', None)  # n_positions said twice
   width, heads = fields.take('n_embd'), fields.take('n_head')
   return ModelConfig(
     vocab_size=fields.take('vocab_size'),
     num_layers=fields.take('n_layer'),
     d_model=width,
     num_heads=heads,
-    head_dim=width // heads,
+    head_dim=base.head_dim(fields, width, heads),
     d_ff=fields.take('n_inner', 4 * width),
     max_length=fields.take('n_positions'),
     norm_epsilon=fields.take('layer_norm_epsilon', 1e-5),

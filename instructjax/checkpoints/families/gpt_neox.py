@@ -18,25 +18,26 @@ _BRANCHES = {True: 'parallel_two_norms', False: 'sequential'}
 
 def _read(fields: base.Fields) -> ModelConfig:
   width, heads = fields.take('hidden_size'), fields.take('num_attention_heads')
+  size = base.head_dim(fields, width, heads)
   bias = fields.take('attention_bias', True)
   return ModelConfig(
     vocab_size=fields.take('vocab_size'),
     num_layers=fields.take('num_hidden_layers'),
     d_model=width,
     num_heads=heads,
-    head_dim=width // heads,
+    head_dim=size,
     d_ff=fields.take('intermediate_size'),
     norm_epsilon=fields.take('layer_norm_eps', 1e-5),
     branches=fields.chosen('use_parallel_residual', _BRANCHES, True),
     activation=fields.chosen('hidden_act', base.ACTIVATIONS, 'gelu'),
     attention_bias='all' if bias else 'none',
     tied=fields.take('tie_word_embeddings', False),
-    **rotary.read(
+    **rotary.read_part(
       fields,
-      head_dim=width // heads,
-      theta_key='rotary_emb_base',
-      part_key='rotary_pct',
+      head_dim=size,
+      theta_keys=('rotary_emb_base', 'rope_theta'),
       part=0.25,
+      part_keys=('rotary_pct', 'partial_rotary_factor'),
     ),
   )
 

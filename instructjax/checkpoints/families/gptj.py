@@ -20,21 +20,17 @@ ModelConfig = config_lib.ModelConfig
 
 
 def _read(fields: base.Fields) -> ModelConfig:
-  # Of classifiers with other heads, and the size said twice.
-  for name in (
-    *('summary_activation', 'summary_first_dropout', 'summary_type'),
-    *('summary_proj_to_labels', 'summary_use_proj', 'n_ctx', 'rotary'),
-    *('scale_attn_weights', 'gradient_checkpointing'),
-  ):
-    fields.take(name, None)
+  fields.fixed('rotary', True)
+  fields.fixed('scale_attn_weights', True)
+  fields.take('n_ctx', None)  # n_positions said twice
   width, heads = fields.take('n_embd'), fields.take('n_head')
-  turning = fields.take('rotary_dim', width // heads)
+  turning = fields.take('rotary_dim', absent=64)
   return ModelConfig(
     vocab_size=fields.take('vocab_size'),
     num_layers=fields.take('n_layer'),
     d_model=width,
     num_heads=heads,
-    head_dim=width // heads,
+    head_dim=base.head_dim(fields, width, heads),
     d_ff=fields.take('n_inner', 4 * width),
     max_length=fields.take('n_positions'),
     positions='rotary',
@@ -65,7 +61,7 @@ def _write(config: ModelConfig) -> dict[str, Any]:
   }
 
 
-def _halves(config: ModelConfig) -> list[int]:
+def _halves(config: ModelConfig) -> tuple[int, ...]:
   """Where the rows of our queries and keys stand in theirs."""
   turning = config.rotary_dim or config.head_dim
   within = [
@@ -74,7 +70,7 @@ def _halves(config: ModelConfig) -> list[int]:
     *range(turning, config.head_dim),
   ]
   starts = np.arange(config.num_heads) * config.head_dim
-  return (starts[:, None] + np.asarray(within)).ravel().tolist()
+  return tuple((starts[:, None] + np.asarray(within)).ravel().tolist())
 
 
 def _rules(config: ModelConfig) -> list[base.Rule]:

@@ -16,9 +16,15 @@ from instructjax.models import config as config_lib
 ModelConfig = config_lib.ModelConfig
 
 
-def shape(fields: base.Fields, **options: Any) -> ModelConfig:
-  """What all of them say alike."""
-  sizes = base.shape(fields)
+def shape(
+  fields: base.Fields,
+  *,
+  kv_heads: int | None = None,
+  width: int | None = None,
+  **options: Any,
+) -> ModelConfig:
+  """What all of them say alike; kv_heads and width as of base.shape."""
+  sizes = base.shape(fields, kv_heads, width)
   epsilon = fields.take('rms_norm_eps', 1e-6)
   return ModelConfig(
     **sizes,
@@ -46,7 +52,8 @@ def _read_mistral(fields: base.Fields) -> ModelConfig:
   band = fields.take('sliding_window', 0, absent=4096)
   fields.fixed('layer_types', None)
   count = fields.take('num_hidden_layers')
-  return shape(fields, **base.bands(fields, [bool(band)] * count, band))
+  bands = base.bands(fields, [bool(band)] * count, band)
+  return shape(fields, kv_heads=8, **bands)
 
 
 def write(config: ModelConfig) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def _read(fields: base.Fields) -> ModelConfig:
     num_layers=fields.take('num_hidden_layers'),
     d_model=width,
     num_heads=heads,
-    head_dim=width // heads,
+    head_dim=base.head_dim(fields, width, heads),
     d_ff=fields.take('ffn_dim'),
     max_length=fields.take('max_position_embeddings'),
     position_offset=_OFFSET,

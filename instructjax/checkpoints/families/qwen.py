@@ -28,13 +28,21 @@ def _windows(fields: base.Fields) -> dict[str, Any]:
 
 def _read_qwen2(fields: base.Fields) -> ModelConfig:
   fields.fixed('use_mrope', False)
-  return llama.shape(fields, attention_bias='qkv', **_windows(fields))
+  windows = _windows(fields)
+  return llama.shape(fields, kv_heads=32, attention_bias='qkv', **windows)
 
 
 def _read_qwen3(fields: base.Fields) -> ModelConfig:
   bias = 'all' if fields.take('attention_bias', False) else 'none'
   windows = _windows(fields)
-  return llama.shape(fields, attention_bias=bias, qk_norm=True, **windows)
+  return llama.shape(
+    fields,
+    kv_heads=32,
+    width=128,
+    attention_bias=bias,
+    qk_norm=True,
+    **windows,
+  )
 
 
 def _write_qwen(config: ModelConfig) -> dict[str, Any]:

@@ -18,47 +18,72 @@ def read(
   *,
   head_dim: int,
   theta: float = 10_000.0,
-  theta_key: str = 'rope_theta',
-  part_key: str = 'partial_rotary_factor',
-  part: float = 1.0,
   local: float = 0.0,
 ) -> dict[str, Any]:
-  """Returns ModelConfig's fields of rotary positions.
+  """Returns ModelConfig's fields of rotary positions, in whole heads.
 
   Args:
     fields: of config.json. Since transformers 5 all is in 'rope_parameters';
-      before, the base and the part stood for themselves, and 'rope_scaling'.
+      before, the base stood for itself, and 'rope_scaling'.
     head_dim: a head's width.
     theta: the base where none is given.
-    theta_key: what old files call the base.
-    part_key: what old files call the part of a head that turns.
-    part: that part where none is given.
     local: the base of layers with a window where none is given, of families
       that have another one there.
 
   Raises:
-    UserError: for a kind of scaling that is not supported.
+    UserError: for a kind of scaling that is not supported, and where old and
+      new keys say different things.
   """
-  theta = fields.take(theta_key, theta)
-  part = fields.take(part_key, part)
-  scaling = fields.take('rope_scaling', None)
-  given = fields.take('rope_parameters', None) or scaling or {}
-  if local and 'full_attention' in given:
-    near = given['sliding_attention']
-    if near.get('rope_type', 'default') != 'default':
-      raise fields.refused('rope_parameters', 'default in sliding_attention')
-    given, local = given['full_attention'], near['rope_theta']
-  options = dict(given)
-  theta = options.pop('rope_theta', theta)
-  part = options.pop('partial_rotary_factor', part)
-  width = int(head_dim * part)
+  fields.fixed('partial_rotary_factor', 1.0)
+  found = read_part(fields, head_dim=head_dim, theta=theta, local=local)
+  if found['rotary_dim']:
+    raise fields.refused('rope_parameters', 'of whole heads')
+  return found
+
+
+def read_part(
+  fields: base.Fields,
+  *,
+  head_dim: int,
+  theta: float = 10_000.0,
+  theta_keys: tuple[str, ...] = ('rope_theta',),
+  part: float = 1.0,
+  part_keys: tuple[str, ...] = (),
+  local: float = 0.0,
+) -> dict[str, Any]:
+  """As `read`, of a part of each head.
+
+  Args:
+    fields, head_dim, theta, local: as of `read`.
+    theta_keys: what old files call the base; where there are several they must
+      agree.
+    part: the part of a head that turns where none is given.
+    part_keys: what old files call it.
+  """
   length = fields.take('max_position_embeddings')
+  old = fields.take('rope_scaling', None)
+  new = fields.take('rope_parameters', None)
+  if new is not None and local:
+    if not set(new) <= {'full_attention', 'sliding_attention'}:
+      raise fields.refused('rope_parameters', 'one for each kind of layer')
+    near = dict(new.get('sliding_attention') or {})
+    if near.pop('rope_type', 'default') != 'default':
+      raise fields.refused('rope_parameters', 'default in sliding_attention')
+    local = near.pop('rope_theta', local)
+    new = new.get('full_attention')
+  new = dict(new or {})
+  theta = base.agreed(fields, theta_keys, theta, new, 'rope_theta')
+  part = base.agreed(fields, part_keys, part, new, 'partial_rotary_factor')
+  scaling = _scaling(fields, new if new else dict(old or {}), length)
+  if old and _scaling(fields, dict(old), length) != scaling:
+    raise fields.refused('rope_scaling', "what 'rope_parameters' says")
+  width = int(head_dim * part)
   return {
     'positions': 'rotary',
     'rope_theta': float(theta),
     'local_rope_theta': float(local),
     'rotary_dim': 0 if width == head_dim else width,
-    'rope_scaling': _scaling(fields, options, length),
+    'rope_scaling': scaling,
     'max_length': length,
   }
 
@@ -70,8 +95,8 @@ def _scaling(
   kinds = options.pop('rope_type', None), options.pop('type', None)
   kind = kinds[0] or kinds[1] or 'default'
   options = {k: v for k, v in options.items() if v is not None}
-  original = fields.take('original_max_position_embeddings', length)
-  original = options.pop('original_max_position_embeddings', original)
+  key = 'original_max_position_embeddings'
+  original = base.agreed(fields, (key,), length, options, key)
   if kind == 'default':
     found = RopeScaling()
   elif kind in ('linear', 'dynamic'):
