@@ -386,6 +386,10 @@ assert 'TOKENIZERS_PARALLELISM' not in os.environ
 assert found.encode_batch(texts) == ids
 """
   done = subprocess.run(
-    [sys.executable, '-c', program], capture_output=True, text=True, timeout=60
+    # Python itself warns of any fork beside threads, from 3.12 on.
+    [sys.executable, '-Wignore:This process', '-c', program],
+    capture_output=True,
+    text=True,
+    timeout=60,
   )
   assert (done.returncode, done.stderr) == (0, '')
