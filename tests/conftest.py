@@ -40,6 +40,12 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile('instructjax')
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+  """Whole runs first: a long test that begins last leaves a worker idle."""
+  items.sort(key=lambda item: item.path.parent != ROOT / 'tests')
+
+
 RunPython = Callable[..., subprocess.CompletedProcess]
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from instructjax import cli
 from instructjax import convert
+from instructjax import generate
+from instructjax import main
 from instructjax.checkpoints import hf
 from instructjax.checkpoints import hf_config
 from instructjax.data import foreign_tokenizer
@@ -60,7 +62,8 @@ def _arguments(config, data, workdir, base):
 def test_sft_reward_model_ppo_ptx(family, tmp_path):
   base = foreign.write(tmp_path / 'base', family)
   data, run = _chat_records(tmp_path / 'data'), tmp_path / 'run'
-  runs.main(_arguments('ppo_ptx', data, run, base))
+  words = [str(word) for word in _arguments('ppo_ptx', data, run, base)]
+  assert cli.run(main.command, words) == 0
   for stage in ('sft', 'reward_model', 'ppo_ptx'):
     assert (run / stage / 'summary.json').exists()
     found = json.loads((run / stage / 'model' / 'model.json').read_text())
@@ -76,10 +79,8 @@ def test_sft_reward_model_ppo_ptx(family, tmp_path):
 
   for name, kind in (('model', 'policy'), ('value_model', 'reward')):
     out = tmp_path / name
-    result = runs.run(
-      ['-m', 'instructjax.convert', 'export', run / 'ppo_ptx' / name, out]
-    )
-    assert result.returncode == 0, result.stderr
+    words = ['export', str(run / 'ppo_ptx' / name), str(out)]
+    assert cli.run(convert.command, words) == 0
     described = hf_config.describe(out)
     assert described.family.model_type == family and described.kind == kind
     assert described.fields['eos_token_id'] == tokenizer.eos_id
@@ -96,8 +97,8 @@ def test_import_and_export_change_nothing(tmp_path):
     ('import', base, tmp_path / 'ours'),
     ('export', tmp_path / 'ours', tmp_path / 'theirs'),
   ):
-    result = runs.run(['-m', 'instructjax.convert', way, source, target])
-    assert result.returncode == 0, result.stderr
+    words = [way, str(source), str(target)]
+    assert cli.run(convert.command, words) == 0
   for path in base.iterdir():
     again = tmp_path / 'theirs' / path.name
     assert again.read_bytes() == path.read_bytes(), path.name
@@ -106,10 +107,8 @@ def test_import_and_export_change_nothing(tmp_path):
 def test_our_own_model_and_tokenizer_leave_too(tmp_path, tmp_path_factory):
   model = runs.finished(tmp_path_factory)[1] / 'sft' / 'model'
   out = tmp_path / 'out'
-  result = runs.run(
-    ['-m', 'instructjax.convert', 'export', model, out, '--dtype=bfloat16']
-  )
-  assert result.returncode == 0, result.stderr
+  words = ['export', str(model), str(out), '--dtype=bfloat16']
+  assert cli.run(convert.command, words) == 0
   config, params = hf.load_pretrained(out)
   assert json.loads((out / 'config.json').read_text())['model_type'] == 'gpt2'
   stored = runs.tree(model / 'params')
@@ -163,7 +162,5 @@ def test_a_model_that_knows_fewer_ids_than_its_tokenizer(tmp_path):
   result = runs.run(['-m', 'instructjax.main', *arguments])
   assert result.returncode == 2
   assert 'and its model knows 100' in result.stderr
-  result = runs.run(
-    ['-m', 'instructjax.generate', f'--model={cut}', '--prompt=a']
-  )
-  assert result.returncode == 2 and 'knows 100' in result.stderr
+  words = [f'--model={cut}', '--prompt=a']
+  assert cli.run(generate.command, words) == 2
