@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 from instructjax.checkpoints.families import base
+from instructjax.checkpoints.families import llama
 from instructjax.checkpoints.families import rotary
 from instructjax.models import config as config_lib
 
@@ -106,31 +107,15 @@ def _write_gemma3(config: ModelConfig) -> dict[str, Any]:
 
 
 def _rules(config: ModelConfig) -> list[base.Rule]:
-  rule, layer = base.rule, 'model.layers.{}'
-  found = [
-    rule('embedding/tokens', 'model.embed_tokens.weight'),
-    *base.heads(config, layer + '.self_attn.{qkv}_proj'),
-    *base.linear(
-      'layers/attention_output',
-      f'{layer}.self_attn.o_proj',
-      bias=config.attention_bias == 'all',
-    ),
-    *base.gated_mlp(config, f'{layer}.mlp'),
-    *base.norm('final_norm', 'model.norm', bias=False),
-  ]
-  norms = {
-    'attention_norm': 'input_layernorm',
-    'attention_post_norm': 'post_attention_layernorm',
-    'mlp_norm': 'pre_feedforward_layernorm',
-    'mlp_post_norm': 'post_feedforward_layernorm',
-  }
-  if config.qk_norm:
-    norms |= {name: f'self_attn.{name}' for name in ('q_norm', 'k_norm')}
-  for leaf, name in norms.items():
-    found += base.norm(f'layers/{leaf}', f'{layer}.{name}', bias=False)
-  if not config.tied:
-    found.append(rule('output/tokens', 'lm_head.weight'))
-  return found
+  return llama.rules(
+    config,
+    {
+      'attention_norm': 'input_layernorm',
+      'attention_post_norm': 'post_attention_layernorm',
+      'mlp_norm': 'pre_feedforward_layernorm',
+      'mlp_post_norm': 'post_feedforward_layernorm',
+    },
+  )
 
 
 FAMILIES = (

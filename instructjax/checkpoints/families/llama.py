@@ -80,31 +80,42 @@ def _write_mistral(config: ModelConfig) -> dict[str, Any]:
   return write(config) | {'sliding_window': band}
 
 
-def _rules(config: ModelConfig) -> list[base.Rule]:
+def rules(config: ModelConfig, norms: dict[str, str]) -> list[base.Rule]:
+  """Returns the name map of Llama's line.
+
+  Args:
+    config: the model's shape.
+    norms: what each of our norms of a layer is called in theirs.
+  """
   rule, layer = base.rule, 'model.layers.{}'
   found = [
     rule('embedding/tokens', 'model.embed_tokens.weight'),
-    *base.norm('layers/attention_norm', f'{layer}.input_layernorm', bias=False),
     *base.heads(config, layer + '.self_attn.{qkv}_proj'),
     *base.linear(
       'layers/attention_output',
       f'{layer}.self_attn.o_proj',
       bias=config.attention_bias == 'all',
     ),
-    *base.norm(
-      'layers/mlp_norm', f'{layer}.post_attention_layernorm', bias=False
-    ),
     *base.gated_mlp(config, f'{layer}.mlp'),
     *base.norm('final_norm', 'model.norm', bias=False),
   ]
   if config.qk_norm:
-    for name in ('q_norm', 'k_norm'):
-      found += base.norm(
-        f'layers/{name}', f'{layer}.self_attn.{name}', bias=False
-      )
+    norms = norms | {x: f'self_attn.{x}' for x in ('q_norm', 'k_norm')}
+  for leaf, name in norms.items():
+    found += base.norm(f'layers/{leaf}', f'{layer}.{name}', bias=False)
   if not config.tied:
     found.append(rule('output/tokens', 'lm_head.weight'))
   return found
+
+
+def _rules(config: ModelConfig) -> list[base.Rule]:
+  return rules(
+    config,
+    {
+      'attention_norm': 'input_layernorm',
+      'mlp_norm': 'post_attention_layernorm',
+    },
+  )
 
 
 def family(model_type: str, name: str, read, write) -> base.Family:
