@@ -131,7 +131,7 @@ def _rules(
   family: base.Family, config: ModelConfig, kind: str
 ) -> list[base.Rule]:
   """The family's rules for a policy or, with its head, a reward model."""
-  rules = family.rules(config)
+  rules = family.name_map(config)
   if kind == 'policy':
     return rules
   trunk = [
@@ -211,10 +211,10 @@ def _check(
     for name in set(names) - set(needed)
     if not re.search(family.buffers, name)
   )
-  if family.tied in surplus and (found.kind == 'reward' or found.config.tied):
+  if family.output in surplus and (found.kind == 'reward' or found.config.tied):
     if found.kind == 'policy':  # a classifier has no use for it
       _check_tied(found, stored, names)
-    surplus.remove(family.tied)
+    surplus.remove(family.output)
   if surplus:
     raise errors.UserError(
       f'{found.folder} has a tensor {names[surplus[0]]!r}, which a'
@@ -231,7 +231,7 @@ def _check_tied(
   """Raises UserError if an output that is said to be tied is another one."""
   rules = found.family.rules(found.config)
   [embedding] = [r.names[0] for r in rules if r.leaf == 'embedding/tokens']
-  output = found.family.tied
+  output = found.family.output
   if not np.array_equal(*(stored.read(names[n]) for n in (embedding, output))):
     raise errors.UserError(
       f'{found.folder}: tensor {output!r} differs from {embedding!r}, though'

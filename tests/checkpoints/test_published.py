@@ -55,7 +55,7 @@ def test_every_tensor_has_one_place(name, tmp_path):
     '/'.join(key.key for key in path): math.prod(leaf.shape)
     for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)
   }
-  rules = family.rules(config)
+  rules = family.name_map(config)
   assert sorted(rule.leaf for rule in rules) == sorted(leaves)
   names = [name for rule in rules for name in rule.names]
   assert len(names) == len(set(names))

@@ -21,6 +21,7 @@ from instructjax.models import config as config_lib
 
 ModelConfig = config_lib.ModelConfig
 _REQUIRED = object()
+_OUTPUT = 'output/tokens'
 
 # Keys of config.json that leave a forward pass as it is: where a file comes
 # from, how it was and will be trained or sampled from, special ids. Dropout is
@@ -193,8 +194,8 @@ class Family:
     read: Fields -> ModelConfig.
     write: ModelConfig -> what config.json says. What it cannot say `read`
       gives back otherwise, and the model is refused.
-    rules: ModelConfig -> the name map.
-    tied: the name of an output embedding that may be there though it is tied.
+    rules: ModelConfig -> the name map, but for the output's embedding.
+    output: that one's name; it may be there though it is tied.
     buffers: pattern of tensors that are no parameters.
   """
 
@@ -205,8 +206,13 @@ class Family:
   read: Callable[[Fields], ModelConfig]
   write: Callable[[ModelConfig], dict[str, Any]]
   rules: Callable[[ModelConfig], list[Rule]]
-  tied: str = 'lm_head.weight'
+  output: str = 'lm_head.weight'
   buffers: str = r'rotary_emb\.inv_freq$'
+
+  def name_map(self, config: ModelConfig) -> list[Rule]:
+    """Returns the rules of all leaves that a model of this config has."""
+    found = self.rules(config)
+    return found if config.tied else [*found, rule(_OUTPUT, self.output)]
 
 
 class Fields:

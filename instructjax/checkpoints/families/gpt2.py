@@ -72,8 +72,6 @@ def _rules(config: ModelConfig) -> list[base.Rule]:
     found += base.linear(
       f'layers/{leaf}', f'{layer}.{name}', bias=True, transposed=False
     )
-  if not config.tied:
-    found.append(rule('output/tokens', 'lm_head.weight'))
   return found
 
 

@@ -82,8 +82,6 @@ def _rules(config: ModelConfig) -> list[base.Rule]:
   ]
   if bias:
     found.append(rule('layers/qkv/bias', f'{qkv}.bias', '(h c d) -> c h d'))
-  if not config.tied:
-    found.append(rule('output/tokens', 'embed_out.weight'))
   return found
 
 
@@ -96,7 +94,7 @@ FAMILIES = (
     read=_read,
     write=_write,
     rules=_rules,
-    tied='embed_out.weight',
+    output='embed_out.weight',
     buffers=r'\.attention\.((masked_)?bias|rotary_emb\.inv_freq)$',
   ),
 )

@@ -76,7 +76,7 @@ def _halves(config: ModelConfig) -> tuple[int, ...]:
 def _rules(config: ModelConfig) -> list[base.Rule]:
   rule, layer = base.rule, 'transformer.h.{}'
   attention, rows = f'{layer}.attn', _halves(config)
-  found = [
+  return [
     rule('embedding/tokens', 'transformer.wte.weight'),
     *base.norm('layers/attention_norm', f'{layer}.ln_1', bias=True),
     rule(
@@ -94,9 +94,6 @@ def _rules(config: ModelConfig) -> list[base.Rule]:
     *base.norm('final_norm', 'transformer.ln_f', bias=True),
     rule('output/bias', 'lm_head.bias'),
   ]
-  if not config.tied:
-    found.append(rule('output/tokens', 'lm_head.weight'))
-  return found
 
 
 FAMILIES = (

@@ -103,8 +103,6 @@ def rules(config: ModelConfig, norms: dict[str, str]) -> list[base.Rule]:
     norms = norms | {x: f'self_attn.{x}' for x in ('q_norm', 'k_norm')}
   for leaf, name in norms.items():
     found += base.norm(f'layers/{leaf}', f'{layer}.{name}', bias=False)
-  if not config.tied:
-    found.append(rule('output/tokens', 'lm_head.weight'))
   return found
 
 

@@ -59,7 +59,7 @@ def _write(config: ModelConfig) -> dict[str, Any]:
 def _rules(config: ModelConfig) -> list[base.Rule]:
   rule, top = base.rule, 'model.decoder'
   layer, bias = top + '.layers.{}', config.mlp_bias
-  found = [
+  return [
     rule('embedding/tokens', f'{top}.embed_tokens.weight'),
     rule('embedding/positions', f'{top}.embed_positions.weight'),
     *base.norm(
@@ -74,9 +74,6 @@ def _rules(config: ModelConfig) -> list[base.Rule]:
     *base.linear('layers/mlp_output', f'{layer}.fc2', bias=bias),
     *base.norm('final_norm', f'{top}.final_layer_norm', bias=True),
   ]
-  if not config.tied:
-    found.append(rule('output/tokens', 'lm_head.weight'))
-  return found
 
 
 FAMILIES = (
