@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import chex
 from flax import struct
@@ -91,27 +91,16 @@ def sample(
   Raises:
     AssertionError: while tracing, if the shapes do not fit.
   """
-  drawing = {'temperature': temperature, 'top_k': top_k, 'top_p': top_p}
+  options = Options(eos_id, pad_id, temperature, top_k, top_p)
   state = begin(
-    config,
-    params,
-    prompts,
-    prompt_mask,
-    keys,
-    max_new_tokens=max_new_tokens,
-    eos_id=eos_id,
-    pad_id=pad_id,
-    rows=rows,
-    **drawing,
+    config, params, prompts, prompt_mask, keys, options, max_new_tokens, rows
   )
 
   def proceed(state):
     return (state.step < max_new_tokens) & jnp.any(state.alive)
 
   def body(state):
-    return advance(
-      config, params, keys, state, eos_id=eos_id, pad_id=pad_id, **drawing
-    )
+    return advance(config, params, keys, state, options)
 
   return jax.lax.while_loop(proceed, body, state).samples
 
@@ -131,25 +120,28 @@ def stream(
   Args:
     config, params, prompts, prompt_mask, keys: as of `sample`.
     max_new_tokens: R.
-    **options: eos_id, pad_id, temperature, top_k and top_p of `sample`, all
-      of them.
+    **options: of `Options`.
   """
+  chosen = Options(**options)
   state = _begin(
-    config,
-    params,
-    prompts,
-    prompt_mask,
-    keys,
-    max_new_tokens=max_new_tokens,
-    rows=None,
-    **options,
+    config, params, prompts, prompt_mask, keys, chosen, max_new_tokens
   )
   yield np.asarray(state.token)
   for _ in range(max_new_tokens - 1):
     if not np.any(state.alive):
       return
-    state = _advance(config, params, keys, state, **options)
+    state = _advance(config, params, keys, state, chosen)
     yield np.asarray(state.token)
+
+
+class Options(NamedTuple):
+  """How tokens are drawn, as `sample` says; hashable, a static argument."""
+
+  eos_id: int
+  pad_id: int
+  temperature: float = 1.0
+  top_k: int = 0
+  top_p: float = 1.0
 
 
 @struct.dataclass
@@ -177,14 +169,9 @@ def begin(
   prompts: Array,
   prompt_mask: Array,
   keys: Array,
-  *,
+  options: Options,
   max_new_tokens: int,
-  eos_id: int,
-  pad_id: int,
-  temperature: float,
-  top_k: int,
-  top_p: float,
-  rows: Array | None,
+  rows: Array | None = None,
 ) -> State:
   """Runs the prompts and draws each row's first token; see `sample`."""
   batch, prompt_length = len(keys), prompts.shape[1]
@@ -202,19 +189,19 @@ def begin(
     hidden, cache = hidden[rows], transformer.take_cache(cache, rows)
   shape = (batch, max_new_tokens)
   samples = Samples(
-    tokens=jnp.full(shape, pad_id, jnp.int32),
+    tokens=jnp.full(shape, options.pad_id, jnp.int32),
     mask=jnp.zeros(shape, bool),
     logprobs=jnp.zeros(shape, jnp.float32),
   )
   state = State(
     step=jnp.asarray(0, jnp.int32),
-    token=jnp.full(batch, pad_id, jnp.int32),
+    token=jnp.full(batch, options.pad_id, jnp.int32),
     alive=jnp.ones(batch, bool),
     cache=cache,
     samples=samples,
   )
-  draw = _make_draw(config, params, keys, temperature, top_k, top_p)
-  return _write(state, draw(0, hidden), eos_id, pad_id)
+  draw = _make_draw(config, params, keys, options)
+  return _write(state, draw(0, hidden), options)
 
 
 def advance(
@@ -222,37 +209,25 @@ def advance(
   params: Any,
   keys: Array,
   state: State,
-  *,
-  eos_id: int,
-  pad_id: int,
-  temperature: float,
-  top_k: int,
-  top_p: float,
+  options: Options,
 ) -> State:
   """Draws the next token of each row that has not ended; see `sample`."""
   hidden, cache = transformer.extend(
     config, params, state.cache, state.token[:, None], state.alive[:, None]
   )
-  draw = _make_draw(config, params, keys, temperature, top_k, top_p)
+  draw = _make_draw(config, params, keys, options)
   drawn = draw(state.step, hidden[:, 0])
-  return _write(state.replace(cache=cache), drawn, eos_id, pad_id)
+  return _write(state.replace(cache=cache), drawn, options)
 
 
-_DRAWING = ('eos_id', 'pad_id', 'temperature', 'top_k', 'top_p')
-_begin = jax.jit(
-  begin, static_argnums=0, static_argnames=(*_DRAWING, 'max_new_tokens')
-)
-_advance = jax.jit(
-  advance, static_argnums=0, static_argnames=_DRAWING, donate_argnums=3
-)
+_begin = jax.jit(begin, static_argnums=(0, 5, 6))
+_advance = jax.jit(advance, static_argnums=(0, 4), donate_argnums=3)
 
 
-def _write(
-  state: State, drawn: tuple[Array, Array], eos_id: int, pad_id: int
-) -> State:
+def _write(state: State, drawn: tuple[Array, Array], options: Options) -> State:
   """Takes what was drawn, for the rows that have not ended."""
   token, logprob = drawn
-  token = jnp.where(state.alive, token, pad_id)
+  token = jnp.where(state.alive, token, options.pad_id)
   columns = (token, state.alive, jnp.where(state.alive, logprob, 0.0))
   samples = jax.tree.map(
     lambda all_steps, column: all_steps.at[:, state.step].set(column),
@@ -262,20 +237,20 @@ def _write(
   return state.replace(
     step=state.step + 1,
     token=token,
-    alive=state.alive & (token != eos_id),
+    alive=state.alive & (token != options.eos_id),
     samples=samples,
   )
 
 
-def _make_draw(config, params, keys, temperature, top_k, top_p):
+def _make_draw(config, params, keys, options: Options):
   """Returns (step, f[B, D]) -> (token i32[B], logprob f32[B])."""
-  greedy = temperature == 0
+  temperature, greedy = options.temperature, options.temperature == 0
 
   def choose(step, logits):  # logits f32[B, V], not yet divided
     if greedy:
       return _argmax(logits)
     filtered = logits_lib.filter_logits(
-      logits, temperature=temperature, top_k=top_k, top_p=top_p
+      logits, temperature=temperature, top_k=options.top_k, top_p=options.top_p
     )
     step_keys = jax.vmap(lambda key: jax.random.fold_in(key, step))(keys)
     return logits_lib.draw(filtered, jax.vmap(jax.random.uniform)(step_keys))
