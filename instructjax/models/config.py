@@ -144,6 +144,8 @@ class ModelConfig:
     dtype: what the forward pass computes in; parameters stay float32.
     remat: what the backward pass recomputes: 'none', 'dots' (all but the
       weight products) or 'full' (whole blocks).
+    mesh: over which activations are spread (sharding.RULES); None leaves that
+      to the compiler. Not written down: it is of a run, not of a model.
 
   Raises:
     UserError: if a size is not positive or a choice is unknown.
@@ -186,6 +188,7 @@ class ModelConfig:
   band: int = 256
   dtype: str = 'float32'
   remat: str = 'none'
+  mesh: Any = None  # jax.sharding.Mesh; this module does without JAX
 
   def __post_init__(self):
     for name, least in _WHOLE.items():
@@ -270,8 +273,12 @@ class ModelConfig:
 
   def to_dict(self) -> dict[str, Any]:
     """Returns the fields as a plain dict, fit for JSON."""
-    told = dataclasses.asdict(self)
-    return told | {'banded_layers': list(self.banded_layers)}
+    told = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+    del told['mesh']
+    return told | {
+      'banded_layers': list(self.banded_layers),
+      'rope_scaling': dataclasses.asdict(self.rope_scaling),
+    }
 
   @classmethod
   def from_dict(cls, fields: Mapping[str, Any]) -> ModelConfig:
@@ -309,6 +316,7 @@ def with_defaults(fields: Mapping[str, Any]) -> dict[str, Any]:
     for field in dataclasses.fields(ModelConfig)
     if field.default is not dataclasses.MISSING
   }
+  del defaults['mesh']
   defaults['rope_scaling'] = dataclasses.asdict(RopeScaling())
   return defaults | {'banded_layers': []} | dict(fields)
 

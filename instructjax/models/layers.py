@@ -16,6 +16,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from instructjax import sharding
 from instructjax.models import config as config_lib
 
 Array = jax.Array
@@ -220,6 +221,24 @@ class Linear(nn.Module):
     return y + bias.astype(x.dtype)
 
 
+def stream(config: config_lib.ModelConfig, x: Array) -> Array:
+  """Places the residual stream f[B, T, D] between the parts of a block."""
+  name = 'step' if x.shape[1] == 1 else 'residual'
+  return sharding.constrain(config.mesh, f'activation/{name}', x)
+
+
+def _read(config: config_lib.ModelConfig, x: Array) -> Array:
+  """Places f[B, T, D] that the products of a part are going to read."""
+  name = 'step' if x.shape[1] == 1 else 'read'
+  return sharding.constrain(config.mesh, f'activation/{name}', x)
+
+
+def _wide(config: config_lib.ModelConfig, x: Array) -> Array:
+  """Places f[B, T, features] within a part, split by features."""
+  name = 'wide_step' if x.shape[1] == 1 else 'wide'
+  return sharding.constrain(config.mesh, f'activation/{name}', x)
+
+
 class Block(nn.Module):
   """One block: x += attention(norm(x)); x += mlp(norm(x)), or as configured.
 
@@ -244,8 +263,7 @@ class Block(nn.Module):
     batch, length, _ = x.shape
     inner = config.num_heads * config.head_dim
 
-    y = norm(config, 'attention_norm')(x)
-    read = y
+    read = y = _read(config, norm(config, 'attention_norm')(x))
     q, k, v = (jnp.swapaxes(heads, 1, 2) for heads in self._heads(y))
     if config.qk_norm:
       options = config.qk_norm_epsilon, config.norm_offset
@@ -253,22 +271,23 @@ class Block(nn.Module):
       k = RMSNorm(*options, name='k_norm')(k)
     y, carried = attention(q, k, v)
     y = jnp.transpose(y, (0, 2, 1, 3)).reshape(batch, length, inner)
+    y = _wide(config, y)
     bias = config.attention_bias == 'all'
     y = self._to_stream(y, 'attention_output', bias)
     if config.post_norms:
       y = norm(config, 'attention_post_norm')(y)
-    added = x + dropout(y, 0)
+    added = stream(config, x + dropout(y, 0))
 
     if config.branches == 'sequential':
-      y = norm(config, 'mlp_norm')(added)
+      y = _read(config, norm(config, 'mlp_norm')(added))
     elif config.branches == 'parallel':
       y = read
     else:
-      y = norm(config, 'mlp_norm')(x)
+      y = _read(config, norm(config, 'mlp_norm')(x))
     y = self._mlp(y)
     if config.post_norms:
       y = norm(config, 'mlp_post_norm')(y)
-    return added + dropout(y, 1), carried
+    return stream(config, added + dropout(y, 1)), carried
 
   def _heads(self, y: Array) -> tuple[Array, Array, Array]:
     """Queries f[B, T, H, head_dim], keys and values f[B, T, K, head_dim]."""
@@ -292,6 +311,7 @@ class Block(nn.Module):
       x = x * _activate(config.activation, gate)
     else:
       x = _activate(config.activation, x)
+    x = _wide(config, x)
     return self._to_stream(x, 'mlp_output', bias)
 
   def _to_stream(self, y: Array, name: str, bias: bool) -> Array:

@@ -29,6 +29,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
+from instructjax import sharding
 from instructjax.models import config as config_lib
 from instructjax.models import layers
 from instructjax.models import masks
@@ -263,7 +264,7 @@ def prefill(
 
   x, _, written = stack.run_layers(config, params, x, attention)
   pad = functools.partial(_pad_columns, free=length - tokens.shape[1], axis=-2)
-  keys, values = jax.tree.map(pad, written)
+  keys, values = jax.tree.map(lambda x: _place(config, pad(x)), written)
   cache = Cache(
     keys=keys,
     values=values,
@@ -364,11 +365,18 @@ def _write(
   """
   if not stack.is_scanned(config):
     written = jax.lax.dynamic_update_slice(cached, new, (0, 0, column, 0))
+    written = _place(config, written)
     return written, written
   cached = jax.lax.dynamic_update_slice(
     cached, new[None], (layer, 0, 0, column, 0)
   )
+  cached = _place(config, cached)
   return cached, jax.lax.dynamic_index_in_dim(cached, layer, keepdims=False)
+
+
+def _place(config: ModelConfig, cached: Array) -> Array:
+  """Spreads keys or values, f[..., B, K, S, head_dim], over the devices."""
+  return sharding.constrain(config.mesh, 'cache/keys', cached)
 
 
 def _positions(mask: Array) -> Array:
@@ -396,7 +404,14 @@ def _embed(
     # Padding may hold any id, and a NaN row would leak through 0 * NaN.
     tokens = jnp.where(mask, tokens, 0)
   tables = params['embedding']
-  x = tables['tokens'][tokens]
+  table = tables['tokens']
+  if tokens.shape[1] > 1:  # a step picks from each device's part of the table
+    table = sharding.constrain(
+      config.mesh, 'activation/table', table.astype(config.dtype)
+    )
+  # Rounded as a frozen model's table is, so that a policy and its reference
+  # begin as equals.
+  x = table[tokens].astype(config.dtype).astype(jnp.float32)
   if config.embedding_scale != 1.0:
     x = config.embedding_scale * x
   if config.positions == 'learned':

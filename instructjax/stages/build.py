@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -23,6 +24,7 @@ from instructjax.data import loader
 from instructjax.data import packing
 from instructjax.data import vocabulary
 from instructjax.models import config as model_config
+from instructjax.models import transformer
 
 Plain = Mapping[str, Any]
 
@@ -166,20 +168,25 @@ def longest(config: Plain, feeds) -> int:
   return both
 
 
-def model_options(config: Plain) -> dict[str, Any]:
+def model_options(config: Plain, mesh: jax.sharding.Mesh) -> dict[str, Any]:
   """Returns the ModelConfig fields that a stage decides, not its start."""
-  dtype = config['dtype']
-  if dtype == 'auto':
-    dtype = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
   return {
-    'dtype': dtype,
+    'dtype': compute_dtype(config, mesh),
     'remat': config['remat'],
     'dropout': config.get('dropout', 0.0),
+    'mesh': mesh,
   }
 
 
+def compute_dtype(config: Plain, mesh: jax.sharding.Mesh) -> str:
+  """Returns config.dtype, 'auto' settled by the devices."""
+  if config['dtype'] != 'auto':
+    return config['dtype']
+  return 'float32' if sharding.platform(mesh) == 'cpu' else 'bfloat16'
+
+
 def drawn(
-  config: Plain, role: str, vocab_size: int
+  config: Plain, role: str, vocab_size: int, mesh: jax.sharding.Mesh
 ) -> model_config.ModelConfig:
   """Returns the model that a stage draws at random, to start from nothing."""
   if 'model' not in config:
@@ -188,7 +195,29 @@ def drawn(
       ' from nothing: name a stage or a model folder.'
     )
   fields = config['model'] | {'vocab_size': vocab_size}
-  return model_config.ModelConfig.from_dict(fields | model_options(config))
+  return model_config.ModelConfig.from_dict(
+    fields | model_options(config, mesh)
+  )
+
+
+def check_meshes(
+  config: Plain,
+  models: Mapping[str, model_config.ModelConfig],
+  mesh: jax.sharding.Mesh,
+) -> None:
+  """Raises UserError if a model's weights cannot be split as config asks."""
+  for role, model in models.items():
+    shapes = jax.eval_shape(
+      functools.partial(transformer.init, model), jax.random.key(0)
+    )
+    sharding.check_params(role, shapes, mesh)
+    if config['task'] == 'ppo':
+      sharding.check_params(role, shapes, mesh, frozen_axes(config))
+
+
+def frozen_axes(config: Plain) -> tuple[str, ...]:
+  """Returns the axes that split frozen models where `fsdp` splits others."""
+  return tuple(name for name in config['frozen']['over'].split(',') if name)
 
 
 def check_lengths(
@@ -269,5 +298,10 @@ def optimizer(config: Plain, rates: Mapping[str, Any]):
   """Makes one optimiser per network."""
   make = optim.OPTIMIZERS[config.get('optimizer', 'adam')]
   return optim.per_network(
-    {name: make(rate, **config['adam']) for name, rate in rates.items()}
+    {
+      name: optim.stored_as(
+        config['optimizer_dtype'], make(rate, **config['adam'])
+      )
+      for name, rate in rates.items()
+    }
   )

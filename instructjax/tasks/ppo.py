@@ -29,6 +29,7 @@ import jax.numpy as jnp
 
 from instructjax import errors
 from instructjax import rewards
+from instructjax import sharding
 from instructjax.losses import language
 from instructjax.losses import policy_gradient
 from instructjax.models import heads
@@ -111,8 +112,10 @@ class PPO(base.Task):
     self.hyper = Hyperparameters(**options)
     self.eos_id, self.pad_id = eos_id, pad_id
     self.score = score or rewards.from_model(models['reward_model'])
-    self._rollout = jax.jit(self.rollout)
-    self._experience = jax.jit(self.experience)
+    self.programs = {
+      'rollout': jax.jit(self.rollout),
+      'experience': jax.jit(self.experience),
+    }
     self._summarize = jax.jit(self.summarize)
     self._take = jax.jit(
       lambda rows, index: jax.tree.map(lambda x: x[index], rows)
@@ -151,6 +154,7 @@ class PPO(base.Task):
     answered at a time.
     """
     prompts = {k: batch['prompts'][k] for k in ('prompts', 'prompt_mask')}
+    frozen = sharding.on_device(state.frozen)
     keys = decode.row_keys(key, prompts['prompts'].shape[0])
     size = self.hyper.rollout_batch_size or keys.shape[0]
     chunks = []
@@ -158,16 +162,20 @@ class PPO(base.Task):
       chunk = slice(start, start + size)
       rows = {k: v[chunk] for k, v in prompts.items()}
       rows = _placed_like(prompts['prompts'], rows)
-      rows |= self._rollout(state.params['policy'], rows, keys[chunk])
+      rows |= self.programs['rollout'](
+        state.params['policy'], rows, keys[chunk]
+      )
       scores = self.score(
-        state.frozen.get('reward_model'),
+        frozen.get('reward_model'),
         rows['prompts'],
         rows['prompt_mask'],
         rows['responses'],
         rows['response_mask'],
       )
       chunks.append(
-        self._experience(state.params, state.frozen, state.extras, rows, scores)
+        self.programs['experience'](
+          state.params, frozen, state.extras, rows, scores
+        )
       )
     episodes = chunks[0]
     if len(chunks) > 1:
@@ -379,10 +387,8 @@ class PPO(base.Task):
     """f32[], -sum_t w_t log pi(x_t | x_<t) over pretraining text."""
     tokens = ptx['tokens']
     hidden = transformer.hidden(self.config, policy, tokens, ptx['mask'])
-    logprobs = language.chunked_token_logprobs(
-      hidden[:, :-1],
-      targets=tokens[:, 1:],
-      **transformer.unembedding(self.config, policy),
+    logprobs = logprobs_lib.target_logprobs(
+      self.config, policy, hidden[:, :-1], tokens[:, 1:]
     )
     return language.language_model_loss(logprobs, ptx['weights'])[0]
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from instructjax.losses import language
 from instructjax.models import config as model_config
 from instructjax.models import transformer
+from instructjax.sampling import logprobs as logprobs_lib
 from instructjax.tasks import base
 
 
@@ -86,8 +87,6 @@ def token_logprobs(
   hidden = transformer.hidden(
     config, params, tokens, mask, packing=packing, dropout_keys=dropout_keys
   )
-  return language.chunked_token_logprobs(
-    hidden[:, :-1],
-    targets=tokens[:, 1:],
-    **transformer.unembedding(config, params),
+  return logprobs_lib.target_logprobs(
+    config, params, hidden[:, :-1], tokens[:, 1:]
   )
