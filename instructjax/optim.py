@@ -119,7 +119,8 @@ def stored_as(
 
   def cast(state, dtype):
     return jax.tree.map(
-      lambda x: x.astype(dtype) if jnp.issubdtype(x, jnp.floating) else x, state
+      lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x,
+      state,
     )
 
   def init(params):

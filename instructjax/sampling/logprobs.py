@@ -22,7 +22,11 @@ def sampler_is_exact(config: config_lib.ModelConfig) -> bool:
   and TPUs multiply float32 matrices in, the two programs differ by more than
   the ratio's trust interval deserves.
   """
-  return config.dtype == 'float32' and jax.default_backend() == 'cpu'
+  if config.mesh is None:
+    platform = jax.default_backend()
+  else:
+    platform = sharding.platform(config.mesh)
+  return config.dtype == 'float32' and platform == 'cpu'
 
 
 def joined(rows: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
