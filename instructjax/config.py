@@ -45,6 +45,7 @@ SHARED = (
   'mesh',
   'dtype',
   'remat',
+  'attention_kernel',
   'wandb_project',
 )
 # What a run does around its stages; no stage keeps it.
@@ -208,6 +209,9 @@ def common(size: str, words: Mapping[str, str]) -> dict[str, Any]:
     'dtype': 'auto',
     # What the backward pass recomputes: 'none', 'dots' or 'full'.
     'remat': 'full' if big else 'none',
+    # What computes attention, where it can: 'auto' is 'splash' on TPUs, 'cudnn'
+    # on NVIDIA GPUs (Ampere and later), 'xla' elsewhere.
+    'attention_kernel': 'auto',
     # Set it to log to Weights & Biases as well.
     'wandb_project': '',
     # Further stages to run when this one is done, separated by commas.

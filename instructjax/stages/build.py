@@ -22,6 +22,7 @@ from instructjax.data import feeds as feeds_lib
 from instructjax.data import loader
 from instructjax.data import packing
 from instructjax.data import vocabulary
+from instructjax.models import attention
 from instructjax.models import config as model_config
 
 Plain = Mapping[str, Any]
@@ -166,20 +167,36 @@ def longest(config: Plain, feeds) -> int:
   return both
 
 
-def model_options(config: Plain) -> dict[str, Any]:
-  """Returns the ModelConfig fields that a stage decides, not its start."""
+def model_options(config: Plain, device: jax.Device) -> dict[str, Any]:
+  """Returns the ModelConfig fields that a stage decides, not its start.
+
+  Args:
+    config: of the stage.
+    device: one of those that it runs on, or is compiled for.
+
+  Raises:
+    UserError: if the device has not the kernel that is asked for.
+  """
   dtype = config['dtype']
   if dtype == 'auto':
-    dtype = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
+    dtype = 'float32' if device.platform == 'cpu' else 'bfloat16'
+  fastest, kernel = attention.for_device(device), config['attention_kernel']
+  if kernel not in ('auto', 'xla', fastest):
+    needed = {'splash': 'a TPU', 'cudnn': 'an NVIDIA GPU, Ampere or later'}
+    raise errors.UserError(
+      f'config.attention_kernel={kernel} needs {needed[kernel]}, given'
+      f' {device.device_kind}: use auto or xla.'
+    )
   return {
     'dtype': dtype,
     'remat': config['remat'],
+    'attention_kernel': fastest if kernel == 'auto' else kernel,
     'dropout': config.get('dropout', 0.0),
   }
 
 
 def drawn(
-  config: Plain, role: str, vocab_size: int
+  config: Plain, role: str, vocab_size: int, device: jax.Device
 ) -> model_config.ModelConfig:
   """Returns the model that a stage draws at random, to start from nothing."""
   if 'model' not in config:
@@ -188,7 +205,8 @@ def drawn(
       ' from nothing: name a stage or a model folder.'
     )
   fields = config['model'] | {'vocab_size': vocab_size}
-  return model_config.ModelConfig.from_dict(fields | model_options(config))
+  fields |= model_options(config, device)
+  return model_config.ModelConfig.from_dict(fields)
 
 
 def check_lengths(

@@ -42,6 +42,7 @@ CHOICES = {
   'select_by': ('reward_model', 'validation_loss', 'last'),
   'schedule.kind': ('cosine', 'constant'),
   'optimizer': tuple(optim.OPTIMIZERS),
+  'attention_kernel': ('auto', 'xla', 'cudnn', 'splash'),
   'hyper.missing_eos': ppo.MISSING_EOS,
 }
 # What a stage hands on, if not a policy.
@@ -92,7 +93,7 @@ def stages(
       continue
     build.check_batch(config, mesh)
     config = workdir.settle(root, dict(config))
-    models = _models(root, config, made)
+    models = _models(root, config, made, mesh.devices.flat[0])
     known = {role: model for role, model in models.items() if model}
     build.check_lengths(known, build.longest(config, feeds))
     made[config['stage']] = KIND.get(config['task'], 'policy'), models['policy']
@@ -192,18 +193,20 @@ def _name(config: Plain, key: str) -> str:
   return f'{config["stage"]}: config.{key}'
 
 
-def _models(root, config, made) -> dict[str, model_config.ModelConfig | None]:
+def _models(
+  root, config, made, device
+) -> dict[str, model_config.ModelConfig | None]:
   """The models a stage will start from; None where that cannot be known yet.
 
   Raises:
     UserError: for a model of another kind than its role needs.
   """
-  options = build.model_options(config)
+  options = build.model_options(config, device)
   found = {}
   for role, value in workdir.roles(config).items():
     if not value:
       size = config['tokenizer']['vocab_size']
-      found[role] = build.drawn(config, role, size)
+      found[role] = build.drawn(config, role, size, device)
     elif value in made:
       kind, model = made[value]
       found[role] = model and dataclasses.replace(model, **options)

@@ -146,11 +146,12 @@ def find_tokenizer(
 
 def find_starts(root, config, tokenizer, feeds, mesh):
   """Returns {role: workdir.Start} of the models a stage starts from."""
-  options = build.model_options(config)
+  device = mesh.devices.flat[0]
+  options = build.model_options(config, device)
   starts = {}
   for role, value in workdir.roles(config).items():
     if not value:
-      model = build.drawn(config, role, tokenizer.vocab_size)
+      model = build.drawn(config, role, tokenizer.vocab_size, device)
       starts[role] = workdir.Start(None, model, 'policy', {})
       continue
     if role == 'policy' and not workdir.is_path(value):
@@ -392,7 +393,7 @@ def _rivals(stage: Stage) -> dict[str, Any]:
   if not workdir.finished(root, 'sft'):
     return {}
   select.choose_epoch(root, 'sft', stage.tokenizer, stage.feeds, stage.mesh)
-  options = build.model_options(config)
+  options = build.model_options(config, stage.mesh.devices.flat[0])
   start = workdir.find_start(root, 'policy', 'sft', **options)
   if start.config != stage.task.config:
     return {}

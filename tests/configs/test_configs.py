@@ -62,7 +62,8 @@ def _model(stages, name, role='policy'):
   if value:
     return _model(stages, value)
   plain = stages[name]
-  return build.drawn(plain, role, plain['tokenizer']['vocab_size'])
+  size = plain['tokenizer']['vocab_size']
+  return build.drawn(plain, role, size, jax.devices()[0])
 
 
 def test_all_configs_are_tested():
