@@ -47,6 +47,7 @@ SHARED = (
   'remat',
   'frozen',
   'optimizer_dtype',
+  'attention_kernel',
   'wandb_project',
 )
 # What a run does around its stages; no stage keeps it.
@@ -223,6 +224,9 @@ def common(size: str, words: Mapping[str, str]) -> dict[str, Any]:
     },
     # How the optimiser's moments are kept: 'float32' or 'bfloat16'.
     'optimizer_dtype': 'float32',
+    # What computes attention, where it can: 'auto' is 'splash' on TPUs, 'cudnn'
+    # on NVIDIA GPUs (Ampere and later), 'xla' elsewhere.
+    'attention_kernel': 'auto',
     # Set it to log to Weights & Biases as well.
     'wandb_project': '',
     # Further stages to run when this one is done, separated by commas.

@@ -52,6 +52,8 @@ RULES = (
   (r'activation/residual$', ((ROWS, 'tensor', None),)),
   (r'activation/read$', ((ROWS, None, None),)),
   (r'activation/step$', (('data', None, 'fsdp'),)),
+  # Which keys a query sees, bool[B, 1, T, S].
+  (r'activation/mask$', ((ROWS, None, None, None),)),
   # The table f[V, D] that tokens are looked up in.
   (r'activation/table$', ((None, None),)),
   # f[B, T, d_ff], and queries, keys, values f[B, H, T, head_dim].

@@ -11,6 +11,11 @@ from instructjax import errors
 ACTIVATIONS = ('gelu_tanh', 'gelu', 'relu', 'silu')
 ATTENTIONS = ('dense', 'alternating', 'listed')
 ATTENTION_BIASES = ('all', 'qkv', 'none')
+# The last two are what the first two kernels would compute, anywhere, slowly.
+ATTENTION_KERNELS = (
+  *('xla', 'splash', 'cudnn'),
+  *('splash_interpreted', 'cudnn_emulated'),
+)
 BRANCHES = ('sequential', 'parallel', 'parallel_two_norms')
 DTYPES = ('float32', 'bfloat16')
 NORMS = ('layer', 'rms')
@@ -146,6 +151,10 @@ class ModelConfig:
       weight products) or 'full' (whole blocks).
     mesh: over which activations are spread (sharding.RULES); None leaves that
       to the compiler. Not written down: it is of a run, not of a model.
+    attention_kernel: what computes attention over whole rows, where it can (see
+      attention.kernel_for): 'xla' anywhere, 'splash' on TPUs, 'cudnn' on NVIDIA
+      GPUs; 'splash_interpreted' and 'cudnn_emulated' for tests of these two.
+      It belongs to a run, so `to_dict` leaves it out.
 
   Raises:
     UserError: if a size is not positive or a choice is unknown.
@@ -189,6 +198,7 @@ class ModelConfig:
   dtype: str = 'float32'
   remat: str = 'none'
   mesh: Any = None  # jax.sharding.Mesh; this module does without JAX
+  attention_kernel: str = 'xla'
 
   def __post_init__(self):
     for name, least in _WHOLE.items():
@@ -273,8 +283,11 @@ class ModelConfig:
 
   def to_dict(self) -> dict[str, Any]:
     """Returns the fields as a plain dict, fit for JSON."""
-    told = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-    del told['mesh']
+    told = {
+      field.name: getattr(self, field.name)
+      for field in dataclasses.fields(self)
+      if field.name not in _OF_THE_RUN
+    }
     return told | {
       'banded_layers': list(self.banded_layers),
       'rope_scaling': dataclasses.asdict(self.rope_scaling),
@@ -282,7 +295,7 @@ class ModelConfig:
 
   @classmethod
   def from_dict(cls, fields: Mapping[str, Any]) -> ModelConfig:
-    """Returns the config that `to_dict` wrote.
+    """Returns the config that `to_dict` wrote, or of any fields.
 
     Raises:
       UserError: if a field is unknown or one without a default is missing.
@@ -315,8 +328,8 @@ def with_defaults(fields: Mapping[str, Any]) -> dict[str, Any]:
     field.name: field.default
     for field in dataclasses.fields(ModelConfig)
     if field.default is not dataclasses.MISSING
+    and field.name not in _OF_THE_RUN
   }
-  del defaults['mesh']
   defaults['rope_scaling'] = dataclasses.asdict(RopeScaling())
   return defaults | {'banded_layers': []} | dict(fields)
 
@@ -338,9 +351,12 @@ _CHOICES = {
   'activation': ACTIVATIONS,
   'attention_bias': ATTENTION_BIASES,
   'attention': ATTENTIONS,
+  'attention_kernel': ATTENTION_KERNELS,
   'dtype': DTYPES,
   'remat': REMATS,
 }
+# A saved model may go on where there are other devices.
+_OF_THE_RUN = ('attention_kernel', 'mesh')
 _FLAGS = (
   *('qk_norm', 'norm_offset', 'post_norms', 'gated', 'mlp_bias', 'tied'),
   'output_bias',

@@ -23,6 +23,7 @@ from instructjax.data import feeds as feeds_lib
 from instructjax.data import loader
 from instructjax.data import packing
 from instructjax.data import vocabulary
+from instructjax.models import attention
 from instructjax.models import config as model_config
 from instructjax.models import transformer
 
@@ -169,10 +170,27 @@ def longest(config: Plain, feeds) -> int:
 
 
 def model_options(config: Plain, mesh: jax.sharding.Mesh) -> dict[str, Any]:
-  """Returns the ModelConfig fields that a stage decides, not its start."""
+  """Returns the ModelConfig fields that a stage decides, not its start.
+
+  Args:
+    config: of the stage.
+    mesh: the devices that it runs on, or is compiled for.
+
+  Raises:
+    UserError: if the devices have not the kernel that is asked for.
+  """
+  device = mesh.devices.flat[0]
+  fastest, kernel = attention.for_device(device), config['attention_kernel']
+  if kernel not in ('auto', 'xla', fastest):
+    needed = {'splash': 'a TPU', 'cudnn': 'an NVIDIA GPU, Ampere or later'}
+    raise errors.UserError(
+      f'config.attention_kernel={kernel} needs {needed[kernel]}, given'
+      f' {device.device_kind}: use auto or xla.'
+    )
   return {
     'dtype': compute_dtype(config, mesh),
     'remat': config['remat'],
+    'attention_kernel': fastest if kernel == 'auto' else kernel,
     'dropout': config.get('dropout', 0.0),
     'mesh': mesh,
   }

@@ -47,6 +47,7 @@ CHOICES = {
   'optimizer_dtype': model_config.DTYPES,
   'frozen.dtype': ('auto', *model_config.DTYPES),
   'frozen.over': ('fsdp', 'data,fsdp', ''),
+  'attention_kernel': ('auto', 'xla', 'cudnn', 'splash'),
   'hyper.missing_eos': ppo.MISSING_EOS,
 }
 # What a stage hands on, if not a policy.

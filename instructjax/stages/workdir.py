@@ -124,9 +124,14 @@ def settle(root: pathlib.Path, config: Plain) -> Plain:
   return config
 
 
+# How to compute, not what: keys that a run of an older version goes on without.
+_LATER = ('attention_kernel', 'frozen', 'optimizer_dtype')
+
+
 def _difference(old: Plain, new: Plain) -> str | None:
   """The first key that differs; a field that models did not have then is what
   it is by default."""
+  old = {key: new[key] for key in _LATER if key in new} | old
   if old.get('model') and new.get('model'):
     known = model_config.with_defaults(old['model'])
     model = {
@@ -226,7 +231,7 @@ class Start:
   Attributes:
     folder: its model folder, ours or Hugging Face's; None if it is to be drawn
       at random.
-    config: its ModelConfig with the stage's dtype, remat and dropout.
+    config: its ModelConfig with the stage's options (build.model_options).
     kind: 'policy' or 'reward'.
     description: what `describe` says of it.
   """
@@ -320,7 +325,7 @@ def find_start(root: pathlib.Path, role: str, value: str, **options) -> Start:
     root: the run's folder.
     role: 'policy' or 'reward_model'.
     value: of config.init_from.
-    **options: ModelConfig fields of the stage (dtype, remat, dropout).
+    **options: ModelConfig fields of the stage (build.model_options).
 
   Raises:
     UserError: if it is no model folder, or a model of another kind.

@@ -241,3 +241,15 @@ def test_a_stage_that_knew_fewer_options_of_models_goes_on(tmp_path, plan):
   assert plan('pretrain') == ['pretrain']
   with pytest.raises(errors.UserError, match='model.gated: False -> True'):
     plan('pretrain', model__gated=True)
+
+
+def test_a_stage_that_knew_no_attention_kernels_goes_on(tmp_path, plan):
+  _begin(tmp_path, 'pretrain', done=False)
+  path = tmp_path / 'pretrain' / 'config.json'
+  told = json.loads(path.read_text())
+  with pytest.raises(errors.UserError, match="attention_kernel: 'auto' -> 'xl"):
+    plan('pretrain', attention_kernel='xla')
+  del told['attention_kernel']
+  path.write_text(json.dumps(told))
+  for kernel in ('auto', 'xla'):
+    assert plan('pretrain', attention_kernel=kernel) == ['pretrain']
