@@ -106,7 +106,13 @@ def make_train_step(
   def train_step(state: TrainState, batch: PyTree, key: jax.Array):
     batch = normalize(batch, key)
     grads, metrics = accumulate_gradients(
-      loss, state.params, state.frozen, batch, key, num_microbatches
+      loss,
+      state.params,
+      state.frozen,
+      batch,
+      key,
+      num_microbatches,
+      places=out_shardings and out_shardings.params,
     )
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -134,8 +140,12 @@ def accumulate_gradients(
   batch: PyTree,
   key: jax.Array,
   num_microbatches: int,
+  places: PyTree | None = None,
 ) -> tuple[PyTree, Metrics]:
   """Sums gradients and metrics of `loss` over slices of the batch.
+
+  `places` are the shardings of `params`: gradients then lie there too, each
+  device's sum as small as its part of the parameters.
 
   Returns:
     Gradients like `params`, and metrics with 'loss/total' added.
@@ -145,6 +155,8 @@ def accumulate_gradients(
     (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(
       params, frozen, microbatch, key
     )
+    if places is not None:
+      grads = jax.lax.with_sharding_constraint(grads, places)
     return grads, {'loss/total': value, **metrics}
 
   if num_microbatches == 1:
@@ -156,6 +168,8 @@ def accumulate_gradients(
   slices = jax.tree.map(lambda x: _cut(x, num_microbatches), batch)
   shapes = jax.eval_shape(one, jax.tree.map(lambda x: x[0], slices))
   zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+  if places is not None:
+    zeros = jax.lax.with_sharding_constraint(zeros[0], places), zeros[1]
   return jax.lax.scan(body, zeros, slices)[0]
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 import os
+import re
 import time
 from typing import Any
+
+import jax
 
 from instructjax import devices as devices_lib
 from instructjax import sharding
@@ -50,7 +53,7 @@ def plan(
     'programs': found,
     'state': state,
     'peak_bytes_per_device': int(peak),
-    'fits': bool(peak <= memory),
+    'fits': bool(peak <= memory and not any(map(_is_too_large, found))),
     'estimated_seconds': _seconds(found),
   }
 
@@ -62,7 +65,11 @@ def _measure(
 ) -> Report:
   """Compiles one program."""
   begin = time.perf_counter()
-  compiled = program.function.lower(*program.args).compile()
+  lowered = program.function.lower(*program.args)
+  try:
+    compiled = lowered.compile()
+  except jax.errors.JaxRuntimeError as error:
+    return _too_large(program, state, str(error), time.perf_counter() - begin)
   seconds = time.perf_counter() - begin
   told = compiled.memory_analysis()
   sizes = {
@@ -71,17 +78,12 @@ def _measure(
   }
   peak = sizes['argument_bytes'] + sizes['temp_bytes'] + sizes['output_bytes']
   costs = hlo.costs(compiled.as_text(), loops=program.loops)
-  waiting = sum(
-    size
-    for name, size in state.items()
-    if name not in (*program.uses, 'kv_cache')
-  )
   report = {
     'name': program.name,
     'times': program.times,
     **sizes,
     'peak_bytes': peak - sizes['alias_bytes'],
-    'waiting_bytes': waiting,
+    'waiting_bytes': _waiting(program, state),
     'flops': costs.flops,
     'bytes_accessed': costs.bytes_accessed,
     'collectives': costs.collectives,
@@ -89,6 +91,53 @@ def _measure(
     'compile_seconds': round(seconds, 1),
   }
   return report | {'estimated_seconds': _roofline(report, known)}
+
+
+def _waiting(program: programs_lib.Program, state: Mapping[str, int]) -> int:
+  """Bytes of the state that lie on a device and are none of its arguments."""
+  held = (*program.uses, 'kv_cache')
+  return sum(size for name, size in state.items() if name not in held)
+
+
+def _too_large(
+  program: programs_lib.Program,
+  state: Mapping[str, int],
+  error: str,
+  seconds: float,
+) -> Report:
+  """What is known of a program that the compiler found too large.
+
+  Raises:
+    RuntimeError: if that is not what the compiler says.
+  """
+  found = re.search(
+    r'RESOURCE_EXHAUSTED.*?\(?(\d+(?:\.\d+)?)([KMG])\)? exceeds', error, re.S
+  ) or re.search(
+    r'RESOURCE_EXHAUSTED.*?Used (\d+(?:\.\d+)?)([KMG])', error, re.S
+  )
+  if not found:
+    raise RuntimeError(error)
+  size = float(found[1]) * {'K': 2**10, 'M': 2**20, 'G': 2**30}[found[2]]
+  argument = programs_lib.bytes_per_device(program.args)
+  unknown = ('output_bytes', 'alias_bytes', 'flops', 'bytes_accessed')
+  return {
+    'name': program.name,
+    'times': program.times,
+    'argument_bytes': argument,
+    'temp_bytes': int(size),
+    **dict.fromkeys(unknown),
+    'peak_bytes': argument + int(size),
+    'waiting_bytes': _waiting(program, state),
+    'collectives': {},
+    'silent_kernels': None,
+    'compile_seconds': round(seconds, 1),
+    'estimated_seconds': {},
+    'too_large': True,
+  }
+
+
+def _is_too_large(program: Report) -> bool:
+  return program.get('too_large', False)
 
 
 def _held(program: Report) -> int:
@@ -197,11 +246,13 @@ def table(report: Report) -> str:
     limits = program['estimated_seconds']
     limit = max(limits, key=limits.get) if limits else ''
     seconds = f'{limits[limit]:.3g} {limit}' if limits else 'unknown'
+    if _is_too_large(program):
+      seconds = 'too large'
     sent = sum(told['bytes'] for told in program['collectives'].values())
     lines.append(
       f'  {program["name"]:<12}{program["times"]:>6}'
       f'{_gib(_held(program)):>11}'
-      f'{program["flops"] / 1e12:>10.4g}{_gib(sent):>11}{seconds:>18}'
+      f'{(program["flops"] or 0) / 1e12:>10.4g}{_gib(sent):>11}{seconds:>18}'
       f'{program["compile_seconds"]:>11.0f} s'
     )
   share = report['peak_bytes_per_device'] / memory
