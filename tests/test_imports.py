@@ -19,6 +19,7 @@ LAYERS = (
     'leaves',
     {
       'errors',
+      'devices',
       'host_memory',
       'sharding',
       'optim',
