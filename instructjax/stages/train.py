@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 import dataclasses
-import functools
 import json
 import logging
 import pathlib
@@ -258,6 +257,7 @@ def loop(stage, state, optimizer, rates, checkpointer, should_stop):
       key=jax.random.fold_in(root_key(config), 1),
       hooks=hooks(stage, rates, metrics_log, checkpointer),
       should_stop=should_stop,
+      lap=metrics_log.clock.lap,
     )
   finally:
     metrics_log.close()
@@ -291,9 +291,9 @@ def open_log(stage: Stage, begin: int) -> metrics_lib.MetricsLog:
     start=begin,
     total=stage.total,
     log_every=config['log_every_iterations'],
-    tokens_per_iteration=stage.data.tokens,
     watch=watch.check if watch else None,
     wandb=wandb,
+    **build.amounts(config, stage.data, stage.mesh),
   )
 
 
@@ -301,8 +301,11 @@ def hooks(stage, rates, metrics_log, checkpointer) -> list[trainer.Hook]:
   """The stage's hooks, in the order that makes any moment fit to be killed:
   numbers, samples and epoch models are on disk before the checkpoint that
   will not make them again."""
-  config, total = stage.config, stage.total
-  every = functools.partial(trainer.every, last=total)
+  config, timed = stage.config, metrics_log.clock.others
+
+  def every(n, hook):
+    return trainer.every(n, timed(hook), last=stage.total)
+
   found = [
     every(config['log_every_iterations'], _rates_hook(config, rates)),
     every(
@@ -312,7 +315,7 @@ def hooks(stage, rates, metrics_log, checkpointer) -> list[trainer.Hook]:
     every(config['sample_every_iterations'], _samples_hook(stage)),
   ]
   if config.get('save_epochs'):
-    found.append(select.epochs_hook(stage))
+    found.append(select.epochs_hook(stage, timed))
   found.append(
     every(
       config['checkpoint_every_iterations'],
