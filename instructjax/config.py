@@ -45,6 +45,7 @@ SHARED = (
   'mesh',
   'dtype',
   'remat',
+  'profile_steps',
   'wandb_project',
 )
 # What a run does around its stages; no stage keeps it.
@@ -208,6 +209,8 @@ def common(size: str, words: Mapping[str, str]) -> dict[str, Any]:
     'dtype': 'auto',
     # What the backward pass recomputes: 'none', 'dots' or 'full'.
     'remat': 'full' if big else 'none',
+    # Iterations whose trace goes to RUN/<stage>/profile, as '10:12'.
+    'profile_steps': '',
     # Set it to log to Weights & Biases as well.
     'wandb_project': '',
     # Further stages to run when this one is done, separated by commas.

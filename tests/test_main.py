@@ -221,7 +221,7 @@ def test_several_devices_share_the_work(run, tmp_path):
   data, workdir = run
   more = {'num_iterations': 2, 'num_samples': 0, 'eval_every_iterations': 0}
   args = runs.arguments(
-    'pretrain', data, tmp_path / 'run', mesh__fsdp=2, **more
+    'pretrain', data, tmp_path / 'run', mesh__fsdp=2, profile_steps=2, **more
   )
   runs.main(args, devices=2)
   found = runs.numbers(tmp_path / 'run' / 'pretrain')
@@ -229,6 +229,7 @@ def test_several_devices_share_the_work(run, tmp_path):
   for name in ('loss/language', 'optim/grad_norm/policy'):
     assert found[0][name] == pytest.approx(wanted[0][name], rel=1e-5)
   assert found[0]['flops/train'] == wanted[0]['flops/train']
+  assert list((tmp_path / 'run/pretrain/profile').rglob('*.xplane.pb'))
 
 
 @pytest.mark.parametrize('mistake', ['config', 'key', 'record'])

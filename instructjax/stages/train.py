@@ -27,6 +27,7 @@ from instructjax.data import vocabulary
 from instructjax.evaluation import warnings
 from instructjax.stages import build
 from instructjax.stages import evaluate
+from instructjax.stages import profile
 from instructjax.stages import select
 from instructjax.stages import workdir
 from instructjax.tasks import reward_model
@@ -243,6 +244,8 @@ def loop(stage, state, optimizer, rates, checkpointer, should_stop):
     out_shardings=jax.tree.map(lambda x: x.sharding, state),
   )
   metrics_log = open_log(stage, begin)
+  steps = config['profile_steps']
+  profiler = profile.Profile(stage.folder / 'profile', steps, begin)
   batches = (
     sharding.put_batch(batch, stage.mesh)
     for batch in stage.data.source.from_iteration(begin)
@@ -255,11 +258,12 @@ def loop(stage, state, optimizer, rates, checkpointer, should_stop):
       batches,
       num_iterations=stage.total,
       key=jax.random.fold_in(root_key(config), 1),
-      hooks=hooks(stage, rates, metrics_log, checkpointer),
+      hooks=profiler.around(hooks(stage, rates, metrics_log, checkpointer)),
       should_stop=should_stop,
       lap=metrics_log.clock.lap,
     )
   finally:
+    profiler.close()
     metrics_log.close()
 
 
