@@ -48,6 +48,7 @@ SHARED = (
   'frozen',
   'optimizer_dtype',
   'attention_kernel',
+  'profile_steps',
   'wandb_project',
 )
 # What a run does around its stages; no stage keeps it.
@@ -227,6 +228,8 @@ def common(size: str, words: Mapping[str, str]) -> dict[str, Any]:
     # What computes attention, where it can: 'auto' is 'splash' on TPUs, 'cudnn'
     # on NVIDIA GPUs (Ampere and later), 'xla' elsewhere.
     'attention_kernel': 'auto',
+    # Iterations whose trace goes to RUN/<stage>/profile, as '10:12'.
+    'profile_steps': '',
     # Set it to log to Weights & Biases as well.
     'wandb_project': '',
     # Further stages to run when this one is done, separated by commas.

@@ -7,7 +7,9 @@ cores, on a TPU v4 or v5p, JAX drives as one.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 import dataclasses
+from typing import Any
 
 _GIB = 2.0**30
 
@@ -112,3 +114,9 @@ def find(device_kind: str) -> Device | None:
     if device_kind in device.kinds:
       return device
   return None
+
+
+def peak_flops(devices: Iterable[Any]) -> float:
+  """Returns the FLOP/s of jax.Devices together; 0 if one's are not known."""
+  found = [find(device.device_kind) for device in devices]
+  return sum(x.flops_per_second for x in found) if all(found) else 0.0

@@ -250,7 +250,7 @@ def numbers(folder: pathlib.Path) -> list[dict]:
     {
       name: value
       for name, value in line.items()
-      if name != 'wall_seconds' and not name.startswith('perf/')
+      if name != 'wall_seconds' and not name.startswith(('perf/', 'time/'))
     }
     for line in lines(folder / 'metrics.jsonl')
   ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+
 import jax
 import pytest
 
@@ -43,6 +45,17 @@ def test_devices_are_found_by_what_jax_calls_them(kind, name, teraflops, gib):
 )
 def test_others_are_not_taken_for_their_likes(kind):
   assert devices.find(kind) is None
+
+
+def test_the_peak_of_several_devices():
+  def peak(*kinds):
+    found = [types.SimpleNamespace(device_kind=kind) for kind in kinds]
+    return devices.peak_flops(found)
+
+  assert peak('TPU v5 lite') == 197e12
+  assert peak(*['NVIDIA H200'] * 4) == 4 * 989.4e12
+  assert peak('NVIDIA H200', 'TPU v3') == 0  # one that is not known
+  assert devices.peak_flops(jax.devices()) == 0
 
 
 def test_no_kind_names_two_devices():

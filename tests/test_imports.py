@@ -18,6 +18,7 @@ LAYERS = (
   (
     'leaves',
     {
+      'clock',
       'errors',
       'devices',
       'host_memory',

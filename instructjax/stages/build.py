@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from instructjax import devices
 from instructjax import errors
 from instructjax import optim
 from instructjax import rewards
@@ -263,6 +264,16 @@ def steps_per_iteration(config: Plain) -> int:
   """Returns the optimiser updates of one iteration."""
   hyper = config.get('hyper', {})
   return hyper.get('num_minibatches', 1) * hyper.get('inner_epochs', 1)
+
+
+def amounts(config: Plain, data: Data, mesh) -> dict[str, float]:
+  """Returns what clock.rates wants to know of an iteration."""
+  inner_epochs = config.get('hyper', {}).get('inner_epochs', 1)
+  return {
+    'tokens': data.tokens,
+    'train_tokens': data.tokens * inner_epochs,
+    'peak_flops': devices.peak_flops(mesh.devices.flat),
+  }
 
 
 def check_batch(config: Plain, mesh: jax.sharding.Mesh) -> None:

@@ -27,6 +27,7 @@ from instructjax.data import vocabulary
 from instructjax.models import config as model_config
 from instructjax.stages import build
 from instructjax.stages import microworld
+from instructjax.stages import profile
 from instructjax.stages import workdir
 from instructjax.tasks import ppo
 
@@ -149,6 +150,7 @@ def values(config: Plain) -> None:
       raise errors.UserError(
         f'{_name(config, key)}={value} must be at least {least}: raise it.'
       )
+  profile.parse(config['profile_steps'])
   if config['task'] in TRAIN_ON:
     _training_values(config)
   if config['task'] in microworld.WRITES:

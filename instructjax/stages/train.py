@@ -27,6 +27,7 @@ from instructjax.data import vocabulary
 from instructjax.evaluation import warnings
 from instructjax.stages import build
 from instructjax.stages import evaluate
+from instructjax.stages import profile
 from instructjax.stages import select
 from instructjax.stages import state as state_lib
 from instructjax.stages import workdir
@@ -217,6 +218,8 @@ def loop(stage, state, optimizer, rates, checkpointer, should_stop):
   begin = int(state.iteration)
   step = state_lib.train_step(config, stage.task, optimizer, state)
   metrics_log = open_log(stage, begin)
+  steps = config['profile_steps']
+  profiler = profile.Profile(stage.folder / 'profile', steps, begin)
   batches = (
     sharding.put_batch(batch, stage.mesh)
     for batch in stage.data.source.from_iteration(begin)
@@ -229,10 +232,12 @@ def loop(stage, state, optimizer, rates, checkpointer, should_stop):
       batches,
       num_iterations=stage.total,
       key=jax.random.fold_in(state_lib.root_key(config), 1),
-      hooks=hooks(stage, rates, metrics_log, checkpointer),
+      hooks=profiler.around(hooks(stage, rates, metrics_log, checkpointer)),
       should_stop=should_stop,
+      lap=metrics_log.clock.lap,
     )
   finally:
+    profiler.close()
     metrics_log.close()
 
 
@@ -264,9 +269,9 @@ def open_log(stage: Stage, begin: int) -> metrics_lib.MetricsLog:
     start=begin,
     total=stage.total,
     log_every=config['log_every_iterations'],
-    tokens_per_iteration=stage.data.tokens,
     watch=watch.check if watch else None,
     wandb=wandb,
+    **build.amounts(config, stage.data, stage.mesh),
   )
 
 
@@ -274,8 +279,11 @@ def hooks(stage, rates, metrics_log, checkpointer) -> list[trainer.Hook]:
   """The stage's hooks, in the order that makes any moment fit to be killed:
   numbers, samples and epoch models are on disk before the checkpoint that
   will not make them again."""
-  config, total = stage.config, stage.total
-  every = functools.partial(trainer.every, last=total)
+  config, timed = stage.config, metrics_log.clock.others
+
+  def every(n, hook):
+    return trainer.every(n, timed(hook), last=stage.total)
+
   found = [
     every(config['log_every_iterations'], _rates_hook(config, rates)),
     every(
@@ -285,7 +293,7 @@ def hooks(stage, rates, metrics_log, checkpointer) -> list[trainer.Hook]:
     every(config['sample_every_iterations'], _samples_hook(stage)),
   ]
   if config.get('save_epochs'):
-    found.append(select.epochs_hook(stage))
+    found.append(select.epochs_hook(stage, timed))
   found.append(
     every(
       config['checkpoint_every_iterations'],

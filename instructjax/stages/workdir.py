@@ -35,6 +35,8 @@ from instructjax.models import config as model_config
 
 Plain = dict[str, Any]
 log = logging.getLogger('instructjax')
+# What may change in a started stage.
+_FREE = ('profile_steps',)
 
 
 def open_folder(folder: pathlib.Path) -> None:
@@ -129,8 +131,10 @@ _LATER = ('attention_kernel', 'frozen', 'optimizer_dtype')
 
 
 def _difference(old: Plain, new: Plain) -> str | None:
-  """The first key that differs; a field that models did not have then is what
-  it is by default."""
+  """The first key that differs, but for those that change no number; a field
+  that models did not have then is what it is by default."""
+  old = {key: value for key, value in old.items() if key not in _FREE}
+  new = {key: value for key, value in new.items() if key not in _FREE}
   old = {key: new[key] for key in _LATER if key in new} | old
   if old.get('model') and new.get('model'):
     known = model_config.with_defaults(old['model'])

@@ -15,9 +15,11 @@ import jax.numpy as jnp
 
 from instructjax.losses import language
 from instructjax.models import config as model_config
+from instructjax.models import flops
 from instructjax.models import transformer
 from instructjax.sampling import logprobs as logprobs_lib
 from instructjax.tasks import base
+from instructjax.tasks import counts
 
 
 class SFT(base.Task):
@@ -57,6 +59,9 @@ class SFT(base.Task):
       dropout_keys=batch['dropout_keys'] if self.config.dropout else None,
     )
     return language.language_model_loss(logprobs, batch['weights'])
+
+  def flops(self, batch):
+    return {'train': flops.TRAINING * counts.language(self.config, batch)}
 
   def exports(self, state):
     return {'model': base.Model(self.config, state.params['policy'])}

@@ -259,6 +259,11 @@ def test_a_workdir_that_cannot_be_written_to(data, tmp_path, refused):
     assert '--workdir' in line
 
 
+def test_iterations_to_trace_that_are_none(data, tmp_path, refused):
+  args = runs.arguments('ppo', data, tmp_path / 'run', profile_steps='9:3')
+  assert 'config.profile_steps=9:3 must be' in refused(args, tmp_path)
+
+
 def test_a_package_that_is_not_installed(data, tmp_path, refused, monkeypatch):
   monkeypatch.setattr(check.importlib.util, 'find_spec', lambda name: None)
   more = {'wandb_project': 'mine'}
