@@ -32,7 +32,11 @@ CASES = {
     'v5p:4x4x4',
     {'num_microbatches': 8, 'hyper.rollout_batch_size': 128},
   ),
-  '6B': ('ppo_ptx.py:6B', 'v5e:8x8', {}),
+  '6B': (
+    'ppo_ptx.py:6B',
+    'v5e:8x16',
+    {'mesh.tensor': 2, 'num_microbatches': 2},
+  ),
   '6B_reward_model': ('reward_model.py:6B', 'v5e:8x8', {}),
   '1.3B': (
     'ppo_ptx.py:1.3B',
