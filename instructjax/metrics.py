@@ -14,13 +14,33 @@ import math
 import pathlib
 import sys
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import tensorboardX
 import tqdm
 
 log = logging.getLogger('instructjax')
+
+
+class Log(Protocol):
+  """What an iteration's numbers are given to."""
+
+  def __call__(self, iteration: int, state: Any, metrics: Mapping) -> None:
+    """Takes the numbers of one iteration (trainer.fit)."""
+
+  def close(self) -> None:
+    """Writes down what is left."""
+
+
+class Silence:
+  """The log of a process that writes none."""
+
+  def __call__(self, iteration: int, state: Any, metrics: Mapping) -> None:
+    """Drops them."""
+
+  def close(self) -> None:
+    """Does nothing."""
 
 
 class MetricsLog:

@@ -18,6 +18,7 @@ LAYERS = (
   (
     'leaves',
     {
+      'distributed',
       'errors',
       'host_memory',
       'sharding',
