@@ -344,6 +344,10 @@ class _Watch:
     self._closed = True
     for peer in self._peers.values():
       _send(peer, _BYE)
+    for thread in self._threads:
+      thread.join(_LINGER)
+    for peer in self._peers.values():
+      peer.close()
 
 
 def _accept(client: Any, count: int) -> dict[int, socket.socket]:

@@ -80,9 +80,9 @@ def processes(argv: Sequence[str]) -> dict[str, Any]:
   missing = [f'--{name}' for name in _HOSTS if found[name] is None]
   if 0 < len(missing) < 3 and not (count == 1 and len(missing) == 2):
     raise errors.UserError(
-      'several processes need --coordinator, --num_processes and --process_id;'
-      f' there is no {" and no ".join(missing)}: give all of them, or none where'
-      ' a cluster is found by itself.'
+      'several processes need --coordinator, --num_processes and --process_id,'
+      f' given without {" and ".join(missing)}: give all three, or none where a'
+      ' cluster is found by itself.'
     )
   if count is not None and count < 1:
     raise errors.UserError(f'--num_processes={count} must be at least 1.')

@@ -34,6 +34,9 @@ from instructjax.data import vocabulary
 from instructjax.models import config as model_config
 
 Plain = dict[str, Any]
+# What may change while a stage is trained: no result depends on it, but for
+# rounding.
+FREE = ('mesh',)
 log = logging.getLogger('instructjax')
 
 
@@ -125,8 +128,9 @@ def settle(root: pathlib.Path, config: Plain) -> Plain:
 
 
 def _difference(old: Plain, new: Plain) -> str | None:
-  """The first key that differs; a field that models did not have then is what
-  it is by default."""
+  """The first key that differs and may not; a field that models did not have
+  then is what it is by default."""
+  new = new | {key: old[key] for key in FREE if key in old}
   if old.get('model') and new.get('model'):
     known = model_config.with_defaults(old['model'])
     model = {
@@ -163,6 +167,7 @@ def accept(
   new = json.loads(json.dumps(config | {'init_from': old['init_from']}))
   keys = [key for key in overridden if key.startswith(f'stages.{stage}.')]
   keys = [key.removeprefix(f'stages.{stage}.') for key in keys]
+  keys = [key for key in keys if key.partition('.')[0] not in FREE]
   for key in ('seed', 'data.validation_fraction', *keys):
     a, b = (_pick(config, key) for config in (old, new))
     if a != b:
@@ -183,10 +188,12 @@ def _pick(config: Any, key: str) -> Any:
 
 
 def write_config(root: pathlib.Path, config: Plain) -> None:
-  """Writes down with which config a stage starts; it must keep it."""
+  """Writes down with which config a stage starts; it must keep it but for
+  what is free to change."""
   folder = root / config['stage']
   open_folder(folder)
-  if not (folder / 'config.json').exists():
+  old = stage_config(root, config['stage'])
+  if old is None or any(old.get(key) != config.get(key) for key in FREE):
     orbax_io.write_json(folder / 'config.json', config)
 
 
