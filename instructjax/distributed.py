@@ -6,16 +6,13 @@ the same program on arrays that are spread over all their devices. The first
 one alone logs, and writes whatever is not an array; the others read it, so all
 need to see one folder.
 
-Each process keeps a connection to the first. A mistake that any of them finds
-is told over it, once; and when it breaks a process has died, and all others
-end, in seconds where JAX would let them wait for a minute or for ever.
+When one of them dies or finds a mistake, all end (watch.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 import contextlib
-import ctypes
 import functools
 import hashlib
 import json
@@ -23,10 +20,8 @@ import logging
 import os
 import pathlib
 import secrets
-import signal
 import socket
 import sys
-import threading
 import time
 import traceback
 from typing import Any, NoReturn
@@ -36,21 +31,21 @@ from jax.experimental import multihost_utils
 import numpy as np
 
 from instructjax import errors
+from instructjax import watch as watch_lib
 
 log = logging.getLogger('instructjax')
 
-# Exit status of a process whose run has lost another one: EX_TEMPFAIL of
-# sysexits.h, "try again".
-LOST = 75
-# Seconds. A host that loses its power sends nothing: it counts as dead when it
-# has not answered the system's own questions for so long. JAX, which ends all
-# with a page of C++, comes second.
-_DEAD_AFTER = 30
-_JAX_DEAD_AFTER = 50
+# Seconds in which all processes must have started.
 _CONNECT = 300
-_LINGER = 5
-_KEY = 'instructjax/watch'
-_BYE = b'bye\n'
+# JAX ends all with a page of C++ when one has been silent for so many seconds;
+# the watch comes first where it can.
+_JAX_DEAD_AFTER = 50
+_ALONE = (
+  f'could not connect to the other processes in {_CONNECT} seconds: start all'
+  ' of them within that time, each with an id of its own from 0 up, and with one'
+  ' coordinator that all hosts can reach.'
+)
+_LATE = 5  # seconds that a network's folder may be late
 
 
 # Connecting.
@@ -82,7 +77,30 @@ def connected(
     return
   if not is_primary():
     log.setLevel(logging.WARNING)
-  watch = _Watch()
+  # JAX has no public way to the address it found, or to say something before
+  # there are arrays; Orbax takes this one, too.
+  from jax._src import distributed as private
+
+  state, number = private.global_state, jax.process_index()
+  with watch_lib.at_abort(watch_lib.explain_abort):
+    try:
+      watch = watch_lib.Watch(
+        number, jax.process_count(), state.client, state.coordinator_address
+      )
+    except OSError as error:
+      _leave(
+        f'process {number} has no connection to process 0 at'
+        f' {state.coordinator_address} ({error}): allow TCP between all hosts.'
+      )
+    with _ending_together(watch):
+      yield
+    watch.close()
+    jax.distributed.shutdown()
+
+
+@contextlib.contextmanager
+def _ending_together(watch: watch_lib.Watch) -> Iterator[None]:
+  """Has the exceptions of one process end all; else waits for all others."""
   try:
     yield
     barrier('end')
@@ -93,13 +111,11 @@ def connected(
   except Exception as error:
     # A collective fails when a process dies: the watch knows better.
     if isinstance(error, jax.errors.JaxRuntimeError):
-      time.sleep(_DEAD_AFTER + _LINGER)
+      time.sleep(watch_lib.DEAD_AFTER)
     traceback.print_exc()
     said = str(error).strip().partition('\n')[0][:200]
     name, number = type(error).__name__, jax.process_index()
     watch.tell(1, f'error: process {number} failed: {name}: {said}')
-  watch.close()
-  jax.distributed.shutdown()
 
 
 def _initialize(
@@ -111,14 +127,18 @@ def _initialize(
   found = coordinator is None and _launcher()
   if coordinator is None and not found:
     return False
+  if process_id == 0:
+    _check_port(coordinator)
   try:
-    jax.distributed.initialize(
-      coordinator,
-      num_processes,
-      process_id,
-      initialization_timeout=_CONNECT,
-      heartbeat_timeout_seconds=_JAX_DEAD_AFTER,
-    )
+    with watch_lib.at_abort(lambda: _leave(_ALONE)):
+      jax.distributed.initialize(
+        coordinator,
+        num_processes,
+        process_id,
+        cluster_detection_method=None if found else 'deactivate',
+        initialization_timeout=_CONNECT,
+        heartbeat_timeout_seconds=_JAX_DEAD_AFTER,
+      )
   except ValueError as error:
     if found == 'Cloud TPU':  # of another kind, or a single chip
       return False
@@ -128,14 +148,20 @@ def _initialize(
       ' --num_processes=N and --process_id=I, or --num_processes=1 to run'
       ' alone.'
     ) from error
-  except jax.errors.JaxRuntimeError as error:
-    said = str(error).strip().partition('\n')[0]
-    raise errors.UserError(
-      f'could not connect to the other processes ({said}): start all of them'
-      ' within five minutes, with one --coordinator that all can reach and'
-      ' ids from 0 up.'
-    ) from error
   return jax.process_count() > 1
+
+
+def _check_port(coordinator: str) -> None:
+  """Raises UserError if the first process cannot listen where it should."""
+  port = int(coordinator.rpartition(':')[2])
+  try:
+    socket.create_server(('', port)).close()
+  except OSError as error:
+    raise errors.UserError(
+      f'--coordinator={coordinator}: port {port} cannot be used on this host,'
+      f' which is to be process 0 ({os.strerror(error.errno)}): give another'
+      ' one to all.'
+    ) from error
 
 
 def _launcher() -> str:
@@ -153,6 +179,12 @@ def _launcher() -> str:
   if environment.get('OMPI_COMM_WORLD_SIZE', '1') != '1':
     return 'Open MPI'
   return 'Kubernetes' * ('JOB_COMPLETION_INDEX' in environment)
+
+
+def _leave(said: str) -> NoReturn:
+  """Ends a process that has not found the others, and cannot tell them."""
+  print(errors.line(errors.UserError(said)), file=sys.stderr, flush=True)
+  os._exit(2)
 
 
 # What a run of several processes is made of; with one, each does nothing.
@@ -241,7 +273,7 @@ def check_shared(folder: pathlib.Path) -> None:
   number = np.asarray(secrets.randbelow(2**31), np.int32)
   path = folder / f'.seen.{from_primary(lambda: number, number)}'
   on_primary(path.touch)
-  deadline = time.monotonic() + _LINGER
+  deadline = time.monotonic() + _LATE
   while not path.exists() and time.monotonic() < deadline:
     time.sleep(0.1)  # a network's folder may be late
   missing = largest(0 if path.exists() else jax.process_index())
@@ -262,158 +294,3 @@ def noticed(ask: int) -> bool:
     ask: how often this was asked, counted from 1.
   """
   return multihost_utils.reached_preemption_sync_point(ask)
-
-
-# Who is there.
-
-
-class _Watch:
-  """A connection from each process to the first, open while both live.
-
-  The system closes it when a process ends, however that ends, and asks the
-  other host now and then whether it is still there: a process that is busy is
-  not taken for a dead one.
-  """
-
-  def __init__(self):
-    # JAX has no public way to the address it found, or to say something to
-    # processes that share no array yet; Orbax takes this one, too.
-    from jax._src import distributed
-
-    state = distributed.global_state
-    if is_primary():
-      self._peers = _accept(state.client, jax.process_count() - 1)
-    else:
-      self._peers = {0: _connect(state.client, state.coordinator_address)}
-    self._lock, self._ending, self._closed = threading.Lock(), False, False
-    self._threads = [
-      threading.Thread(target=self._listen, args=item, daemon=True)
-      for item in self._peers.items()
-    ]
-    for thread in self._threads:
-      thread.start()
-    self._late = _delay_aborts()
-
-  def _listen(self, number: int, peer: socket.socket) -> None:
-    """Waits for what a process tells, or for its end."""
-    try:
-      line = peer.makefile('rb').readline()
-    except OSError:  # the host does not answer
-      line = b''
-    if line == _BYE or (not line and self._closed):
-      return
-    if line:
-      self._end(**json.loads(line))
-    else:
-      self._end(
-        LOST,
-        f'error: process {number} is gone, and the run cannot go on without'
-        ' it: the same command on all hosts goes on from the last checkpoint.',
-      )
-
-  def tell(self, status: int, text: str) -> NoReturn:
-    """Ends all processes with a status; the first one prints the text."""
-    if is_primary():
-      self._end(status, text)
-    else:
-      _send(self._peers[0], _line(status, text))
-    time.sleep(_DEAD_AFTER + 2 * _LINGER)  # a listener ends this process
-    os._exit(status)
-
-  def _end(self, status: int, text: str) -> None:
-    """Ends all from the first process, else this one; the first call wins."""
-    with self._lock:
-      if self._ending:
-        return
-      self._ending = True
-    if is_primary():
-      for peer in self._peers.values():
-        _send(peer, _line(status, text))
-    if is_primary() or status == LOST:
-      print(text, file=sys.stderr, flush=True)
-    if is_primary():
-      # JAX would end the others in its own manner as soon as this one is gone.
-      deadline = time.monotonic() + _LINGER
-      for thread in self._threads:
-        if thread is not threading.current_thread():
-          thread.join(max(0.0, deadline - time.monotonic()))
-    os._exit(status)
-
-  def close(self) -> None:
-    """Says goodbye, when all processes are done."""
-    self._closed = True
-    for peer in self._peers.values():
-      _send(peer, _BYE)
-    for thread in self._threads:
-      thread.join(_LINGER)
-    for peer in self._peers.values():
-      peer.close()
-
-
-def _accept(client: Any, count: int) -> dict[int, socket.socket]:
-  """Returns {process: connection} once all others have called."""
-  options = {'family': socket.AF_INET6, 'dualstack_ipv6': True}
-  if not socket.has_dualstack_ipv6():
-    options = {}
-  peers: dict[int, socket.socket] = {}
-  with socket.create_server(('', 0), backlog=count, **options) as server:
-    token = secrets.token_hex(16)
-    client.key_value_set(_KEY, f'{server.getsockname()[1]} {token}')
-    server.settimeout(_CONNECT)
-    while len(peers) < count:
-      peer = server.accept()[0]
-      peer.settimeout(_LINGER)
-      try:
-        said = peer.makefile('rb').readline().decode().split()
-      except (OSError, ValueError):
-        said = []
-      if len(said) == 2 and secrets.compare_digest(said[0], token):
-        peers[int(said[1])] = _kept_alive(peer)
-      else:  # a stranger
-        peer.close()
-  return peers
-
-
-def _connect(client: Any, coordinator: str) -> socket.socket:
-  """Returns the connection to the first process."""
-  port, token = client.blocking_key_value_get(_KEY, _CONNECT * 1000).split()
-  host = coordinator.rpartition(':')[0].strip('[]')
-  peer = socket.create_connection((host, int(port)), timeout=_CONNECT)
-  peer.sendall(f'{token} {jax.process_index()}\n'.encode())
-  return _kept_alive(peer)
-
-
-def _kept_alive(peer: socket.socket) -> socket.socket:
-  """Has the system ask the other host whether it is there."""
-  peer.settimeout(None)
-  peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-  for name, value in (
-    ('TCP_KEEPIDLE', _DEAD_AFTER // 3),
-    ('TCP_KEEPINTVL', _DEAD_AFTER // 6),
-    ('TCP_KEEPCNT', 4),
-    ('TCP_USER_TIMEOUT', 1000 * _DEAD_AFTER),
-  ):
-    if hasattr(socket, name):  # not every system has all of them
-      peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-  return peer
-
-
-def _line(status: int, text: str) -> bytes:
-  return json.dumps({'status': status, 'text': text}).encode() + b'\n'
-
-
-def _send(peer: socket.socket, line: bytes) -> None:
-  with contextlib.suppress(OSError):  # it is gone already
-    peer.sendall(line)
-
-
-def _delay_aborts() -> Any:
-  """Lets the watch speak first where JAX's runtime aborts the process.
-
-  It does as soon as the first process is gone. Returns what must be kept.
-  """
-  handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(
-    lambda number: time.sleep(_LINGER)
-  )
-  ctypes.CDLL(None).signal(signal.SIGABRT, handler)
-  return handler

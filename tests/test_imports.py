@@ -24,6 +24,7 @@ LAYERS = (
       'sharding',
       'optim',
       'metrics',
+      'watch',
     },
   ),
   ('arrays', {'models', 'losses', 'data', 'microworld', 'checkpoints'}),
