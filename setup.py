@@ -73,6 +73,8 @@ setuptools.setup(
     'dev': TEST_REQUIRES + PARITY_REQUIRES + ['pre-commit>=4.0'],
     'cuda': ['jax[cuda13]>=0.10'],
     'tpu': ['jax[tpu]>=0.10'],
+    # The compiler of TPUs comes with their runtime, as old as JAX wants it.
+    'plan': ['jax[tpu]>=0.10'],
     'wandb': ['wandb>=0.20'],
   },
   entry_points={'console_scripts': ['instructjax = instructjax.cli:main']},

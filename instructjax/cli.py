@@ -12,6 +12,7 @@ from instructjax import host_memory
 COMMANDS = {
   'train': ('instructjax.main', 'run a config and the stages it needs'),
   'convert': ('instructjax.convert', 'from and to Hugging Face folders'),
+  'plan': ('instructjax.plan', 'what a config costs on a topology'),
   'generate': ('instructjax.generate', 'complete prompts, or chat'),
 }
 

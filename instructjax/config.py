@@ -45,6 +45,10 @@ SHARED = (
   'mesh',
   'dtype',
   'remat',
+  'frozen',
+  'optimizer_dtype',
+  'attention_kernel',
+  'profile_steps',
   'wandb_project',
 )
 # What a run does around its stages; no stage keeps it.
@@ -202,12 +206,30 @@ def common(size: str, words: Mapping[str, str]) -> dict[str, Any]:
     'mesh': {
       'data': 1 if big else -1,
       'fsdp': -1 if big else 1,
-      'tensor': 1,
+      # With 8, a minibatch of 64 episodes is a row for each of 512 chips.
+      'tensor': 8 if size == '175B' else 1,
     },
     # 'auto' computes in bfloat16 where the device has it.
     'dtype': 'auto',
     # What the backward pass recomputes: 'none', 'dots' or 'full'.
     'remat': 'full' if big else 'none',
+    # Models that are not trained: PPO's reference and reward model.
+    'frozen': {
+      # How their weights are kept; 'auto': as the device computes.
+      'dtype': 'auto',
+      # Axes of the mesh that split them where fsdp splits trained ones:
+      # 'fsdp', 'data,fsdp', or '' to have them whole but for tensor.
+      'over': 'fsdp',
+      # Between uses they wait in the memory of the host.
+      'offload': False,
+    },
+    # How the optimiser's moments are kept: 'float32' or 'bfloat16'.
+    'optimizer_dtype': 'float32',
+    # What computes attention, where it can: 'auto' is 'splash' on TPUs, 'cudnn'
+    # on NVIDIA GPUs (Ampere and later), 'xla' elsewhere.
+    'attention_kernel': 'auto',
+    # Iterations whose trace goes to RUN/<stage>/profile, as '10:12'.
+    'profile_steps': '',
     # Set it to log to Weights & Biases as well.
     'wandb_project': '',
     # Further stages to run when this one is done, separated by commas.

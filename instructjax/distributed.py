@@ -42,7 +42,7 @@ _CONNECT = 300
 _JAX_DEAD_AFTER = 50
 _ALONE = (
   f'could not connect to the other processes in {_CONNECT} seconds: start all'
-  ' of them within that time, each with an id of its own from 0 up, and with one'
+  ' of them within that time, each with an id of its own from 0 up, and one'
   ' coordinator that all hosts can reach.'
 )
 _LATE = 5  # seconds that a network's folder may be late

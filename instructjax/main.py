@@ -19,6 +19,9 @@ from typing import Any
 from instructjax import cli
 from instructjax import errors
 
+_HOSTS = ('coordinator', 'num_processes', 'process_id')
+FLAGS = ('--config', '--workdir', *map('--{}'.format, _HOSTS), '--help', '-h')
+
 
 def parser() -> argparse.ArgumentParser:
   """Returns the parser of everything but the config's own keys."""
@@ -108,13 +111,29 @@ def parse(argv: Sequence[str]):
   Raises:
     UserError: for a wrong flag, file, key or value.
   """
+  known, config, overridden = parse_with(parser(), FLAGS, argv)
+  return config, pathlib.Path(known.workdir), overridden
+
+
+def parse_with(
+  flags: argparse.ArgumentParser, names: Sequence[str], argv: Sequence[str]
+):
+  """Returns (flags, config, overridden keys) of a command line with a config.
+
+  Args:
+    flags: knows every flag but the config's own keys.
+    names: of these flags.
+    argv: the command line's words.
+
+  Raises:
+    UserError: for a wrong flag, file, key or value.
+  """
   from instructjax import config as config_lib
 
   for word in argv:
     flag = word.partition('=')[0]
     if flag.startswith('-') and not flag.startswith('--config.'):
-      _check_flag(flag)
-  flags = parser()
+      _check_flag(flag, names)
   flags.error = cli.refuse
   known, rest = flags.parse_known_args(argv)
   values = []
@@ -133,18 +152,14 @@ def parse(argv: Sequence[str]):
   config = config_lib.load(known.config, overridden)
   for key, value in values:
     config_lib.override(config, key, value)
-  return config, pathlib.Path(known.workdir), overridden
+  return known, config, overridden
 
 
-_HOSTS = ('coordinator', 'num_processes', 'process_id')
-_FLAGS = ('--config', '--workdir', *map('--{}'.format, _HOSTS), '--help', '-h')
-
-
-def _check_flag(flag: str) -> None:
+def _check_flag(flag: str, known: Sequence[str]) -> None:
   negative_number = flag[1:2] in tuple('.0123456789')
-  if flag not in _FLAGS and not negative_number:
+  if flag not in known and not negative_number:
     raise errors.UserError(
-      f'unknown flag {flag!r}.{errors.nearest(flag, _FLAGS)} Keys of the'
+      f'unknown flag {flag!r}.{errors.nearest(flag, known)} Keys of the'
       ' config are set by --config.KEY=VALUE.'
     )
 

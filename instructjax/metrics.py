@@ -20,11 +20,15 @@ import numpy as np
 import tensorboardX
 import tqdm
 
+from instructjax import clock as clock_lib
+
 log = logging.getLogger('instructjax')
 
 
 class Log(Protocol):
-  """What an iteration's numbers are given to."""
+  """What an iteration's numbers are given to; its `clock` times them."""
+
+  clock: clock_lib.Clock
 
   def __call__(self, iteration: int, state: Any, metrics: Mapping) -> None:
     """Takes the numbers of one iteration (trainer.fit)."""
@@ -35,6 +39,9 @@ class Log(Protocol):
 
 class Silence:
   """The log of a process that writes none."""
+
+  def __init__(self):
+    self.clock = clock_lib.Clock()
 
   def __call__(self, iteration: int, state: Any, metrics: Mapping) -> None:
     """Drops them."""
@@ -53,7 +60,8 @@ class MetricsLog:
       removed, as those iterations run again.
     total: iterations of the whole stage.
     log_every: iterations per line; 0 writes the last one's only.
-    tokens_per_iteration: for the rate; 0 gives none.
+    clock: of the iterations' phases; None: a new one.
+    **amounts: of an iteration, as clock.rates takes them.
     watch: numbers -> warnings (evaluation.warnings), or None.
     wandb: a W&B run, finished by `close`, or None.
   """
@@ -66,12 +74,13 @@ class MetricsLog:
     start: int,
     total: int,
     log_every: int,
-    tokens_per_iteration: int = 0,
+    clock: clock_lib.Clock | None = None,
     watch: Callable[[Mapping[str, float]], list[str]] | None = None,
     wandb: Any = None,
+    **amounts: float,
   ):
     self.stage, self.total, self.log_every = stage, total, log_every
-    self.tokens = tokens_per_iteration
+    self.clock, self.amounts = clock or clock_lib.Clock(), amounts
     self.watch = watch or (lambda numbers: [])
     self.wandb = wandb
     self.path = folder / 'metrics.jsonl'
@@ -84,7 +93,7 @@ class MetricsLog:
       str(folder / 'tensorboard'), purge_step=start + 1, write_to_disk=True
     )
     self._since: dict[str, list] = {}
-    self._began = self._last = time.perf_counter()
+    self._began = time.perf_counter()
     self._count = 0
     self._bar = tqdm.tqdm(
       total=total,
@@ -103,13 +112,12 @@ class MetricsLog:
     due = self.log_every and iteration % self.log_every == 0
     if due or iteration == self.total:
       numbers = {k: float(np.mean(v)) for k, v in self._since.items()}
-      now = time.perf_counter()
-      seconds = (now - self._last) / self._count
-      if self.tokens:
-        numbers['perf/tokens_per_second'] = self.tokens / seconds
-      numbers['perf/seconds_per_iteration'] = seconds
-      self._since, self._count, self._last = {}, 0, now
+      self.clock.lap('train')
+      took = {k: v / self._count for k, v in self.clock.take().items()}
+      numbers |= clock_lib.rates(took, numbers, **self.amounts)
+      self._since, self._count = {}, 0
       self.write(iteration, int(state.step), numbers)
+      self.clock.lap('other')
 
   def write(
     self, iteration: int, step: int, numbers: Mapping[str, float]

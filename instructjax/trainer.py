@@ -1,7 +1,7 @@
 """The one training loop and the one train step, for every task.
 
     for iteration, raw in loader.from_iteration(state.iteration):
-      batch, metrics = task.prepare(state, raw, key)
+      batch, metrics = task.prepare(state, raw, key, lap)
       for minibatch in task.minibatches(batch, key):
         state, more = train_step(state, minibatch, key)
       for hook in hooks: hook(iteration, state, metrics)
@@ -21,6 +21,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+
+from instructjax import clock
 
 PyTree = Any
 Metrics = dict[str, Any]
@@ -106,7 +108,13 @@ def make_train_step(
   def train_step(state: TrainState, batch: PyTree, key: jax.Array):
     batch = normalize(batch, key)
     grads, metrics = accumulate_gradients(
-      loss, state.params, state.frozen, batch, key, num_microbatches
+      loss,
+      state.params,
+      state.frozen,
+      batch,
+      key,
+      num_microbatches,
+      places=out_shardings and out_shardings.params,
     )
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -134,8 +142,12 @@ def accumulate_gradients(
   batch: PyTree,
   key: jax.Array,
   num_microbatches: int,
+  places: PyTree | None = None,
 ) -> tuple[PyTree, Metrics]:
   """Sums gradients and metrics of `loss` over slices of the batch.
+
+  `places` are the shardings of `params`: gradients then lie there too, each
+  device's sum as small as its part of the parameters.
 
   Returns:
     Gradients like `params`, and metrics with 'loss/total' added.
@@ -145,6 +157,8 @@ def accumulate_gradients(
     (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(
       params, frozen, microbatch, key
     )
+    if places is not None:
+      grads = jax.lax.with_sharding_constraint(grads, places)
     return grads, {'loss/total': value, **metrics}
 
   if num_microbatches == 1:
@@ -156,6 +170,8 @@ def accumulate_gradients(
   slices = jax.tree.map(lambda x: _cut(x, num_microbatches), batch)
   shapes = jax.eval_shape(one, jax.tree.map(lambda x: x[0], slices))
   zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+  if places is not None:
+    zeros = jax.lax.with_sharding_constraint(zeros[0], places), zeros[1]
   return jax.lax.scan(body, zeros, slices)[0]
 
 
@@ -176,6 +192,7 @@ def fit(
   key: jax.Array,
   hooks: Sequence[Hook] = (),
   should_stop: Callable[[], bool] = lambda: False,
+  lap: clock.Lap = clock.no_lap,
 ) -> TrainState:
   """Trains from `state.iteration` to `num_iterations`, or until told to stop.
 
@@ -192,19 +209,23 @@ def fit(
     key: root key of the run.
     hooks: called with (iterations done, state, metrics) after each iteration.
     should_stop: asked after each iteration's hooks.
+    lap: of a clock.Clock, for tasks whose iterations have several phases.
 
   Returns:
     The state after the last iteration that was run.
   """
   start = int(state.iteration)
+  count_flops = jax.jit(task.flops)
   source = iter(batches)
   for iteration in range(start, num_iterations):
     # No two uses share a key: fold_in and split derive from the same counter.
     prepare_key, order_key, steps_key = jax.random.split(
       jax.random.fold_in(key, iteration), 3
     )
-    batch, prepared = task.prepare(state, next(source), prepare_key)
+    batch, prepared = task.prepare(state, next(source), prepare_key, lap)
     metrics = {name: [value] for name, value in prepared.items()}
+    for phase, flops in count_flops(batch).items():
+      metrics[f'flops/{phase}'] = [flops]
     for i, minibatch in enumerate(task.minibatches(batch, order_key)):
       step_key = jax.random.fold_in(steps_key, i)
       state, more = train_step(state, minibatch, step_key)

@@ -46,6 +46,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
   items.sort(key=lambda item: item.path.parent != ROOT / 'tests')
 
 
+@pytest.fixture(scope='module', autouse=True)
+def _forget_compiled_programs():
+  """A worker that keeps all it compiled grows by gigabytes, and slows down."""
+  yield
+  if 'jax' in sys.modules:
+    sys.modules['jax'].clear_caches()
+
+
 RunPython = Callable[..., subprocess.CompletedProcess]
 
 

@@ -88,12 +88,12 @@ _WORLD = {
   'num_labelers': 6,
   'num_test_labelers': 4,
 }
-_SMALL_MODEL = {f'model.{k}': v for k, v in _MODEL.items()}
-_SMALL_MODEL['model.max_length'] = 128
+SMALL_MODEL = {f'model.{k}': v for k, v in _MODEL.items()}
+SMALL_MODEL['model.max_length'] = 128
 _PPO = {**_ANY, 'hyper.num_minibatches': 2, 'ptx_ratio': 2}
 MICRO = {
   'microworld': {f'world.{key}': value for key, value in _WORLD.items()},
-  'pretrain': {**_ANY, **_SMALL_MODEL},
+  'pretrain': {**_ANY, **SMALL_MODEL},
   'sft': {**_ANY, 'num_epochs': 3.0},
   'base_finetuned': _ANY,
   'collect': {'batch_size': 32},
@@ -101,7 +101,7 @@ MICRO = {
   'reward_model_pairs': _ANY,
   'ppo': _PPO,
   'ppo_ptx': _PPO,
-  'base_large': {**_ANY, **_SMALL_MODEL, 'model.d_model': 48},
+  'base_large': {**_ANY, **SMALL_MODEL, 'model.d_model': 48},
 }
 
 
@@ -250,7 +250,7 @@ def numbers(folder: pathlib.Path) -> list[dict]:
     {
       name: value
       for name, value in line.items()
-      if name != 'wall_seconds' and not name.startswith('perf/')
+      if name != 'wall_seconds' and not name.startswith(('perf/', 'time/'))
     }
     for line in lines(folder / 'metrics.jsonl')
   ]

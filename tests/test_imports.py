@@ -18,8 +18,10 @@ LAYERS = (
   (
     'leaves',
     {
+      'clock',
       'distributed',
       'errors',
+      'devices',
       'host_memory',
       'sharding',
       'optim',
@@ -29,7 +31,10 @@ LAYERS = (
   ),
   ('arrays', {'models', 'losses', 'data', 'microworld', 'checkpoints'}),
   ('behaviour', {'rewards', 'sampling'}),
-  ('runs', {'config', 'stages', 'trainer', 'tasks', 'evaluation'}),
+  (
+    'runs',
+    {'config', 'stages', 'trainer', 'tasks', 'evaluation', 'planning'},
+  ),
   ('entry points', {'main', 'cli', 'generate', 'plan', 'convert', 'prepare'}),
 )
 LEVEL = {name: i for i, (_, names) in enumerate(LAYERS) for name in names}
@@ -39,13 +44,14 @@ FORBIDDEN = {
   'trainer': {'config', 'tasks', 'stages', 'evaluation'},
   'tasks': {'config', 'trainer', 'stages'},
   'evaluation': {'config', 'trainer', 'stages'},
+  'stages': {'planning'},
   'models': {'losses', 'data', 'microworld', 'checkpoints'},
   'losses': {'models', 'data', 'microworld', 'checkpoints'},
   'data': {'models', 'losses', 'checkpoints'},
   'checkpoints': {'losses', 'data', 'microworld'},
 }
 # Only these see a config; everything else takes plain arguments.
-CONFIG_READERS = LAYERS[-1][1] | {'config', 'stages'}
+CONFIG_READERS = LAYERS[-1][1] | {'config', 'stages', 'planning'}
 OUTSIDE = {'tests', 'experiments', 'examples', 'configs', 'notebooks'}
 MAX_LINES = 450
 

@@ -67,6 +67,9 @@ METRICS = {
 }
 
 
+PHASES = {'ppo_ptx': ('rollout', 'score', 'train')}
+
+
 @pytest.mark.parametrize('stage', runs.STAGES)
 def test_metrics_have_a_line_an_iteration_with_the_known_names(run, stage):
   lines = runs.lines(run[1] / stage / 'metrics.jsonl')
@@ -77,7 +80,12 @@ def test_metrics_have_a_line_an_iteration_with_the_known_names(run, stage):
   assert walls == sorted(walls) and walls[0] > 0
   for line in lines:
     assert line['stage'] == stage
-    assert METRICS[stage] | {'perf/tokens_per_second'} <= set(line)
+    names = METRICS[stage] | {'perf/tokens_per_second'}
+    for phase in PHASES.get(stage, ('train',)):
+      names |= {f'time/{phase}', f'flops/{phase}'}
+    assert names | {'perf/train_tokens_per_second', 'time/other'} <= set(line)
+    assert 'perf/mfu' not in line  # a CPU's peak is not known
+    assert ('perf/rollout_tokens_per_second' in line) == (stage in PHASES)
   watched = [
     line['iteration']
     for line in lines
@@ -213,13 +221,15 @@ def test_several_devices_share_the_work(run, tmp_path):
   data, workdir = run
   more = {'num_iterations': 2, 'num_samples': 0, 'eval_every_iterations': 0}
   args = runs.arguments(
-    'pretrain', data, tmp_path / 'run', mesh__fsdp=2, **more
+    'pretrain', data, tmp_path / 'run', mesh__fsdp=2, profile_steps=2, **more
   )
   runs.main(args, devices=2)
   found = runs.numbers(tmp_path / 'run' / 'pretrain')
   wanted = runs.numbers(workdir / 'pretrain')
   for name in ('loss/language', 'optim/grad_norm/policy'):
     assert found[0][name] == pytest.approx(wanted[0][name], rel=1e-5)
+  assert found[0]['flops/train'] == wanted[0]['flops/train']
+  assert list((tmp_path / 'run/pretrain/profile').rglob('*.xplane.pb'))
 
 
 @pytest.mark.parametrize('mistake', ['config', 'key', 'record'])

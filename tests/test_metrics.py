@@ -33,7 +33,7 @@ def _lines(folder):
 
 
 def test_lines_average_over_their_window(tmp_path):
-  log = _log(tmp_path, log_every=3, total=5, tokens_per_iteration=64)
+  log = _log(tmp_path, log_every=3, total=5, tokens=64)
   log(1, STATE, {'loss': [1.0], 'inner': [1.0, 2.0]})
   log(2, STATE, {'loss': [2.0], 'inner': [3.0, 6.0]})
   log(3, STATE, {'loss': [6.0], 'seldom': [5.0]})

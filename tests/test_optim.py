@@ -161,6 +161,24 @@ def test_muon_lets_weights_decay_as_adam_does():
     chex.assert_trees_all_close(found, expected, rtol=1e-6)
 
 
+def test_moments_kept_in_bfloat16_move_parameters_as_in_float32():
+  rate = optim.schedule('constant', 0.1, total_steps=1)
+  grads = [{'kernel': jnp.asarray([g, -1.0, 2.0])} for g in (0.5, 0.25, -1.0)]
+  params = {'kernel': jnp.zeros(3)}
+  found = {}
+  for dtype in ('float32', 'bfloat16'):
+    optimizer = optim.stored_as(dtype, optim.adam(rate))
+    state = optimizer.init(params)
+    for g in grads:
+      updates, state = optimizer.update(g, state, params)
+    moments = [x for x in jax.tree.leaves(state) if x.ndim]
+    assert {x.dtype for x in moments} == {jnp.dtype(dtype)}
+    assert updates['kernel'].dtype == jnp.float32
+    found[dtype] = updates['kernel']
+  np.testing.assert_allclose(found['bfloat16'], found['float32'], rtol=0.02)
+  assert not np.array_equal(found['bfloat16'], found['float32'])
+
+
 def test_networks_are_clipped_and_moved_each_on_its_own():
   params = {name: {'kernel': jnp.ones(4)} for name in ('policy', 'value')}
   grads = {

@@ -12,6 +12,10 @@ import pytest
 from instructjax import errors
 from instructjax import optim
 from instructjax import sharding
+from instructjax import trainer
+from instructjax.checkpoints import hf
+from instructjax.models import config as model_config
+from instructjax.tasks import ppo
 from tests import small
 
 P = jax.sharding.PartitionSpec
@@ -82,10 +86,10 @@ def test_every_weight_finds_its_rule():
   assert specs['transformer/embedding/tokens'] == P('tensor', 'fsdp')
   assert specs['transformer/embedding/positions'] == P(None, 'fsdp')
   assert specs[f'{layer}/qkv/kernel'] == P(None, 'fsdp', None, 'tensor', None)
-  assert specs[f'{layer}/qkv/bias'] == P(None, None, 'tensor', None)
+  assert specs[f'{layer}/qkv/bias'] == P(None, None, 'tensor', 'fsdp')
   assert specs[f'{layer}/attention_output/kernel'] == P(None, 'tensor', 'fsdp')
   assert specs[f'{layer}/mlp_input/kernel'] == P(None, 'fsdp', 'tensor')
-  assert specs[f'{layer}/mlp_input/bias'] == P(None, 'tensor')
+  assert specs[f'{layer}/mlp_input/bias'] == P(None, ('tensor', 'fsdp'))
   assert specs[f'{layer}/mlp_output/kernel'] == P(None, 'tensor', 'fsdp')
   whole = {name for name, spec in specs.items() if spec == P()}
   assert whole == {
@@ -139,12 +143,92 @@ def test_muon_moves_split_matrices_as_it_moves_whole_ones():
   small.assert_trees_close(split, whole, 1e-5)
 
 
-def test_sizes_that_do_not_divide_stay_whole():
-  # 32 columns and 4 heads: neither splits by 3; 64 does not by 5.
-  specs = _specs(small.policy(), _mesh(fsdp=3, tensor=5))
-  assert all(set(spec) <= {None} for spec in specs.values())
-  specs = _specs(small.policy(), _mesh(fsdp=3, tensor=4))
-  assert specs['layers/mlp_input/kernel'] == P(None, None, 'tensor')
+def test_sizes_that_do_not_divide_are_refused_with_what_would_fit():
+  # 32 columns and 4 heads: neither splits by 3.
+  with pytest.raises(errors.UserError) as raised:
+    sharding.check_params('policy', small.policy(), _mesh(fsdp=3))
+  assert str(raised.value) == (
+    'mesh.fsdp=3 must divide 32, a size of embedding/positions [11, 32] of the'
+    ' policy: 1, 2 would fit.'
+  )
+  with pytest.raises(errors.UserError, match='mesh.tensor=8 must divide 4,'):
+    sharding.check_params('policy', small.policy(), _mesh(tensor=8))
+  with pytest.raises(errors.UserError, match='mesh.data=2 x mesh.fsdp=64'):
+    sharding.check_params(
+      'policy', small.policy(), _mesh(data=2, fsdp=64), ('data', 'fsdp')
+    )
+  for sizes in ({}, {'fsdp': 8}, {'tensor': 4}, {'fsdp': 4, 'tensor': 2}):
+    sharding.check_params('policy', small.policy(), _mesh(**sizes))
+
+
+def test_a_vocabulary_that_does_not_divide_leaves_its_columns_to_be_split():
+  shapes = {'embedding': {'tokens': jax.ShapeDtypeStruct((50257, 4096), 'f4')}}
+  specs = _specs(shapes, _mesh(fsdp=4, tensor=2))
+  assert specs['embedding/tokens'] == P(None, ('fsdp', 'tensor'))
+
+
+@pytest.mark.parametrize(
+  'sizes', [{'fsdp': 8}, {'fsdp': 64}, {'fsdp': 16, 'tensor': 4}]
+)
+def test_no_large_leaf_of_6b_is_whole_under_fsdp(sizes):
+  """Of its parameters, moments, averages and frozen models."""
+  mesh = _mesh(**sizes)
+  config = model_config.preset('6B')
+  task = ppo.PPO({'policy': config, 'reward_model': config}, eos_id=0, pad_id=1)
+  rate = optim.schedule('constant', 0.1, total_steps=1)
+  adams = {name: optim.adam(rate) for name in ('policy', 'value')}
+
+  def begin(start):
+    networks = task.init(jax.random.key(0), start)
+    return trainer.init_state(
+      *networks, optim.per_network(adams), ema_networks=['policy']
+    )
+
+  start = {
+    'policy': hf.abstract_params(config, 'policy'),
+    'reward_model': hf.abstract_params(config, 'reward'),
+  }
+  state = jax.eval_shape(begin, start)
+  whole = {
+    (name, leaf.nbytes)
+    for (name, spec), leaf in zip(
+      _specs(state, mesh).items(), jax.tree.leaves(state), strict=True
+    )
+    if leaf.size * 4 > 2**20 and 'fsdp' not in str(spec)
+  }
+  assert not whole
+
+
+def test_frozen_models_may_lie_otherwise():
+  mesh = _mesh(data=2, fsdp=2, tensor=2)
+
+  def kernel(**options):
+    tree = {'layers': {'mlp_input': {'kernel': np.zeros((2, 8, 8))}}}
+    (place,) = jax.tree.leaves(sharding.shardings(tree, mesh, **options))
+    return place
+
+  assert kernel().spec == P(None, 'fsdp', 'tensor')
+  assert kernel(over=('data', 'fsdp')).spec == P(
+    None, ('data', 'fsdp'), 'tensor'
+  )
+  assert kernel(over=()).spec == P(None, None, 'tensor')
+
+
+def test_activations_follow_the_table_where_they_divide():
+  mesh = _mesh(data=2, fsdp=2, tensor=2)
+
+  def spec(name, *shape):
+    return sharding.spec_of(f'activation/{name}', shape, mesh)
+
+  rows = ('data', 'fsdp')
+  assert spec('residual', 8, 6, 32) == P(rows, 'tensor', None)
+  assert spec('residual', 8, 5, 32) == P(rows, None, None)
+  assert spec('residual', 2, 6, 32) == P(None, 'tensor', None)
+  assert spec('step', 8, 1, 32) == P('data', None, 'fsdp')
+  assert spec('heads', 8, 4, 6, 8) == P(rows, 'tensor', None, None)
+  assert sharding.spec_of('cache/keys', (3, 8, 4, 6, 8), mesh) == P(
+    None, rows, 'tensor', None, None
+  )
 
 
 def test_rows_and_host_copies_round_trip():
@@ -165,7 +249,7 @@ def test_eight_devices_equal_one(run_python):
     ['-m', 'tests.sharded_steps'], devices=8, env=hurry, timeout=900
   )
   reports = json.loads(run.stdout)
-  assert len(reports) == 12
+  assert len(reports) == 13
   for name, report in reports.items():
     task, layout = name.split()
     assert report['loss'] < 1e-5, name
@@ -176,8 +260,8 @@ def test_eight_devices_equal_one(run_python):
       assert report['returns'] < 1e-5, name
     # Each device has its share of the work and of the parameters (but for
     # norms and some biases, hardly any of a real model) and keeps it.
-    rows = {'data': 8, 'fsdp': 8, 'tensor': 2}[layout]
+    rows = {'data': 8, 'fsdp': 8, 'tensor': 2, 'all': 4}[layout]
     assert report['batch_share'] == 1 / rows, name
-    share = {'data': 1.0, 'fsdp': 0.2, 'tensor': 0.35}[layout]
+    share = {'data': 1.0, 'fsdp': 0.2, 'tensor': 0.35, 'all': 0.3}[layout]
     assert report['parameter_share'] <= share, name
     assert not report['moved'] and not report['recompiled'], name

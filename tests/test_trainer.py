@@ -26,9 +26,13 @@ class Line(base.Task):
   def __init__(self):
     self.calls = []
 
-  def prepare(self, state, batch, key):
+  def prepare(self, state, batch, key, lap):
+    lap('prepared')
     self.calls.append(('prepare', int(state.iteration), _bits(key)))
     return batch, {'seen': batch['x'].sum()}
+
+  def flops(self, batch):
+    return {'train': 6.0 * jnp.float32(batch['x'].size)}
 
   def minibatches(self, batch, key):
     self.calls.append(('minibatches', _bits(key)))
@@ -169,12 +173,13 @@ def test_ema_equals_its_closed_form():
 
 
 def test_fit_calls_in_order_and_never_hands_out_a_key_twice():
-  task, told = Line(), []
+  task, told, laps = Line(), [], []
 
   def hook(iteration, state, metrics):
     told.append((iteration, int(state.iteration), int(state.step)))
     lengths = {k: len(v) for k, v in metrics.items()}
     assert lengths['seen'] == 1 and lengths['loss/total'] == 2
+    assert metrics['flops/train'] == [6 * 8 * 3]
 
   keys = []
   optimizer = optax.adam(0.1)
@@ -194,7 +199,9 @@ def test_fit_calls_in_order_and_never_hands_out_a_key_twice():
     num_iterations=3,
     key=jax.random.key(0),
     hooks=[hook],
+    lap=laps.append,
   )
+  assert laps == ['prepared'] * 3
   assert told == [(1, 1, 2), (2, 2, 4), (3, 3, 6)]
   assert [c[0] for c in task.calls] == ['prepare', 'minibatches'] * 3
   assert [c[1] for c in task.calls[::2]] == [0, 1, 2]

@@ -184,7 +184,7 @@ def _canonical(config: ModelConfig) -> ModelConfig:
     field.name: field.default for field in dataclasses.fields(ModelConfig)
   }
   listed = tuple(n for n in range(config.num_layers) if config.is_banded(n))
-  idle = {'dtype', 'remat', 'dropout'}
+  idle = {'dtype', 'remat', 'attention_kernel', 'dropout'}
   changes: dict[str, Any] = {
     'attention': 'listed' if listed else 'dense',
     'banded_layers': listed,

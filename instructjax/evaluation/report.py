@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 import json
 import pathlib
+import statistics
 from typing import Any
 
 from instructjax import metrics
@@ -54,6 +55,7 @@ def write(root: pathlib.Path) -> dict[str, Any]:
       'summary': json.loads(path.read_text()),
       'data': _read_json(path.parent / 'data.json'),
       'wall_seconds': _wall_seconds(path.parent),
+      'speed': _speed(path.parent),
     }
   found = measured.summarize(root, stages)
   report = {'stages': stages, **found}
@@ -90,6 +92,16 @@ def _read_json(path: pathlib.Path) -> Any:
 def _wall_seconds(folder: pathlib.Path) -> float:
   lines = metrics.read(folder / 'metrics.jsonl')
   return lines[-1]['wall_seconds'] if lines else 0.0
+
+
+def _speed(folder: pathlib.Path) -> dict[str, float]:
+  """Medians over the lines, the first of which waits for the compiler."""
+  found: dict[str, list[float]] = {}
+  for line in metrics.read(folder / 'metrics.jsonl'):
+    for name, value in line.items():
+      if name.startswith(('perf/', 'time/')):
+        found.setdefault(name, []).append(value)
+  return {name: statistics.median(values) for name, values in found.items()}
 
 
 def draw(root: pathlib.Path, stages: Mapping[str, Any]) -> list[str]:
@@ -134,14 +146,23 @@ def _dot(points: list) -> str:
 
 
 def _table(stages: Mapping[str, Any]) -> list[str]:
-  parts = ['| stage | trained on | iterations | minutes | result |']
-  parts += ['|---|---|---|---|---|']
+  parts = [
+    '| stage | trained on | iterations | minutes | tokens/s | MFU | result |',
+    '|---|---|---|---|---|---|---|',
+  ]
   for stage, told in stages.items():
     summary = told['summary']
-    minutes = told['wall_seconds'] / 60
+    minutes, speed = told['wall_seconds'] / 60, told['speed']
+    tokens, mfu = (
+      format(speed[name], form) if name in speed else ''
+      for name, form in (
+        ('perf/tokens_per_second', ',.0f'),
+        ('perf/mfu', '.1%'),  # of known devices only
+      )
+    )
     parts.append(
       f'| {stage} | {told["train_on"]} | {summary.get("iterations", "")} |'
-      f' {minutes:.1f} | {_headline(summary)} |'
+      f' {minutes:.1f} | {tokens} | {mfu} | {_headline(summary)} |'
     )
   return parts
 

@@ -11,6 +11,11 @@ from instructjax import errors
 ACTIVATIONS = ('gelu_tanh', 'gelu', 'relu', 'silu')
 ATTENTIONS = ('dense', 'alternating', 'listed')
 ATTENTION_BIASES = ('all', 'qkv', 'none')
+# The last two are what the first two kernels would compute, anywhere, slowly.
+ATTENTION_KERNELS = (
+  *('xla', 'splash', 'cudnn'),
+  *('splash_interpreted', 'cudnn_emulated'),
+)
 BRANCHES = ('sequential', 'parallel', 'parallel_two_norms')
 DTYPES = ('float32', 'bfloat16')
 NORMS = ('layer', 'rms')
@@ -144,6 +149,12 @@ class ModelConfig:
     dtype: what the forward pass computes in; parameters stay float32.
     remat: what the backward pass recomputes: 'none', 'dots' (all but the
       weight products) or 'full' (whole blocks).
+    mesh: over which activations are spread (sharding.RULES); None leaves that
+      to the compiler. Not written down: it is of a run, not of a model.
+    attention_kernel: what computes attention over whole rows, where it can (see
+      attention.kernel_for): 'xla' anywhere, 'splash' on TPUs, 'cudnn' on NVIDIA
+      GPUs; 'splash_interpreted' and 'cudnn_emulated' for tests of these two.
+      It belongs to a run, so `to_dict` leaves it out.
 
   Raises:
     UserError: if a size is not positive or a choice is unknown.
@@ -186,6 +197,8 @@ class ModelConfig:
   band: int = 256
   dtype: str = 'float32'
   remat: str = 'none'
+  mesh: Any = None  # jax.sharding.Mesh; this module does without JAX
+  attention_kernel: str = 'xla'
 
   def __post_init__(self):
     for name, least in _WHOLE.items():
@@ -270,12 +283,19 @@ class ModelConfig:
 
   def to_dict(self) -> dict[str, Any]:
     """Returns the fields as a plain dict, fit for JSON."""
-    told = dataclasses.asdict(self)
-    return told | {'banded_layers': list(self.banded_layers)}
+    told = {
+      field.name: getattr(self, field.name)
+      for field in dataclasses.fields(self)
+      if field.name not in _OF_THE_RUN
+    }
+    return told | {
+      'banded_layers': list(self.banded_layers),
+      'rope_scaling': dataclasses.asdict(self.rope_scaling),
+    }
 
   @classmethod
   def from_dict(cls, fields: Mapping[str, Any]) -> ModelConfig:
-    """Returns the config that `to_dict` wrote.
+    """Returns the config that `to_dict` wrote, or of any fields.
 
     Raises:
       UserError: if a field is unknown or one without a default is missing.
@@ -308,6 +328,7 @@ def with_defaults(fields: Mapping[str, Any]) -> dict[str, Any]:
     field.name: field.default
     for field in dataclasses.fields(ModelConfig)
     if field.default is not dataclasses.MISSING
+    and field.name not in _OF_THE_RUN
   }
   defaults['rope_scaling'] = dataclasses.asdict(RopeScaling())
   return defaults | {'banded_layers': []} | dict(fields)
@@ -330,9 +351,12 @@ _CHOICES = {
   'activation': ACTIVATIONS,
   'attention_bias': ATTENTION_BIASES,
   'attention': ATTENTIONS,
+  'attention_kernel': ATTENTION_KERNELS,
   'dtype': DTYPES,
   'remat': REMATS,
 }
+# A saved model may go on where there are other devices.
+_OF_THE_RUN = ('attention_kernel', 'mesh')
 _FLAGS = (
   *('qk_norm', 'norm_offset', 'post_norms', 'gated', 'mlp_bias', 'tied'),
   'output_bias',

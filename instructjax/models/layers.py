@@ -16,6 +16,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from instructjax import sharding
 from instructjax.models import config as config_lib
 
 Array = jax.Array
@@ -25,90 +26,6 @@ Attention = Callable[[Array, Array, Array], tuple[Array, Any]]
 Dropout = Callable[[Array, int], Array]
 
 _INIT_STD = 0.02
-_MAX_QUERY_BLOCKS = 4
-_MIN_QUERY_BLOCK = 64
-_HIDDEN_SCORE = -1e30  # finite: a query that sees nothing must not give NaN
-
-
-def attend(
-  q: Array,
-  k: Array,
-  v: Array,
-  mask: Array,
-  scale: float = 0.0,
-  softcap: float = 0.0,
-) -> Array:
-  """Softmax attention of each head, scores and softmax in float32.
-
-  out_t = sum_s softmax_s(cap(scale q_t . k_s), over s with mask) v_s
-
-  Args:
-    q: f[B, H, T, head_dim].
-    k: f[B, K, S, head_dim]; each of its heads serves H / K of the queries'.
-    v: f[B, K, S, head_dim].
-    mask: bool, broadcast to [B, H, T, S]; true where query t may see key s.
-      A query that may see nothing gets a finite, meaningless value.
-    scale: of the scores; 0: 1 / sqrt(head_dim).
-    softcap: c of cap(x) = c tanh(x / c); 0: x itself.
-
-  Returns:
-    f[B, H, T, head_dim] in the type of v.
-  """
-  scale = scale or 1.0 / math.sqrt(q.shape[-1])
-
-  # Recomputing the probabilities in the backward pass costs one product and an
-  # exponential; keeping them costs f32[B, H, T, S] a layer.
-  @jax.checkpoint
-  def run(q, k, v, mask):
-    scores = jnp.einsum(
-      'b...td,b...sd->b...ts', q * scale, k, preferred_element_type=jnp.float32
-    )
-    scores = softcapped(scores, softcap)
-    probs = jax.nn.softmax(jnp.where(mask, scores, _HIDDEN_SCORE), axis=-1)
-    return jnp.einsum('b...ts,b...sd->b...td', probs.astype(v.dtype), v)
-
-  if q.shape[1] == k.shape[1]:
-    return run(q, k, v, mask)
-  # Copies of keys and values for every head would be as large as their cache.
-  groups = (q.shape[0], k.shape[1], -1, *q.shape[2:])
-  k, v, mask = k[:, :, None], v[:, :, None], mask[:, :, None]
-  return run(q.reshape(groups), k, v, mask).reshape(q.shape)
-
-
-def softcapped(x: Array, cap: float) -> Array:
-  """Returns cap * tanh(x / cap), which is x where x is small; x if cap is 0."""
-  return cap * jnp.tanh(x / cap) if cap else x
-
-
-def causal_attend(
-  q: Array,
-  k: Array,
-  v: Array,
-  mask: Array,
-  scale: float = 0.0,
-  softcap: float = 0.0,
-) -> Array:
-  """As `attend`, for T = S and a mask that is false above the diagonal.
-
-  Queries go in a few blocks, each with the keys up to its own end, which skips
-  most of the hidden upper triangle.
-  """
-  length = q.shape[2]
-  step = max(_MIN_QUERY_BLOCK, -(-length // _MAX_QUERY_BLOCKS))
-  outputs = []
-  for start in range(0, length, step):
-    stop = min(start + step, length)
-    outputs.append(
-      attend(
-        q[:, :, start:stop],
-        k[:, :, :stop],
-        v[:, :, :stop],
-        mask[:, :, start:stop, :stop],
-        scale,
-        softcap,
-      )
-    )
-  return jnp.concatenate(outputs, axis=2)
 
 
 def rotate(
@@ -220,6 +137,24 @@ class Linear(nn.Module):
     return y + bias.astype(x.dtype)
 
 
+def stream(config: config_lib.ModelConfig, x: Array) -> Array:
+  """Places the residual stream f[B, T, D] between the parts of a block."""
+  name = 'step' if x.shape[1] == 1 else 'residual'
+  return sharding.constrain(config.mesh, f'activation/{name}', x)
+
+
+def _read(config: config_lib.ModelConfig, x: Array) -> Array:
+  """Places f[B, T, D] that the products of a part are going to read."""
+  name = 'step' if x.shape[1] == 1 else 'read'
+  return sharding.constrain(config.mesh, f'activation/{name}', x)
+
+
+def _wide(config: config_lib.ModelConfig, x: Array) -> Array:
+  """Places f[B, T, features] within a part, split by features."""
+  name = 'wide_step' if x.shape[1] == 1 else 'wide'
+  return sharding.constrain(config.mesh, f'activation/{name}', x)
+
+
 class Block(nn.Module):
   """One block: x += attention(norm(x)); x += mlp(norm(x)), or as configured.
 
@@ -244,8 +179,7 @@ class Block(nn.Module):
     batch, length, _ = x.shape
     inner = config.num_heads * config.head_dim
 
-    y = norm(config, 'attention_norm')(x)
-    read = y
+    read = y = _read(config, norm(config, 'attention_norm')(x))
     q, k, v = (jnp.swapaxes(heads, 1, 2) for heads in self._heads(y))
     if config.qk_norm:
       options = config.qk_norm_epsilon, config.norm_offset
@@ -253,22 +187,23 @@ class Block(nn.Module):
       k = RMSNorm(*options, name='k_norm')(k)
     y, carried = attention(q, k, v)
     y = jnp.transpose(y, (0, 2, 1, 3)).reshape(batch, length, inner)
+    y = _wide(config, y)
     bias = config.attention_bias == 'all'
     y = self._to_stream(y, 'attention_output', bias)
     if config.post_norms:
       y = norm(config, 'attention_post_norm')(y)
-    added = x + dropout(y, 0)
+    added = stream(config, x + dropout(y, 0))
 
     if config.branches == 'sequential':
-      y = norm(config, 'mlp_norm')(added)
+      y = _read(config, norm(config, 'mlp_norm')(added))
     elif config.branches == 'parallel':
       y = read
     else:
-      y = norm(config, 'mlp_norm')(x)
+      y = _read(config, norm(config, 'mlp_norm')(x))
     y = self._mlp(y)
     if config.post_norms:
       y = norm(config, 'mlp_post_norm')(y)
-    return added + dropout(y, 1), carried
+    return stream(config, added + dropout(y, 1)), carried
 
   def _heads(self, y: Array) -> tuple[Array, Array, Array]:
     """Queries f[B, T, H, head_dim], keys and values f[B, T, K, head_dim]."""
@@ -292,6 +227,7 @@ class Block(nn.Module):
       x = x * _activate(config.activation, gate)
     else:
       x = _activate(config.activation, x)
+    x = _wide(config, x)
     return self._to_stream(x, 'mlp_output', bias)
 
   def _to_stream(self, y: Array, name: str, bias: bool) -> Array:

@@ -18,7 +18,7 @@ def causal(length: int) -> Array:
   return jnp.tril(jnp.ones((length, length), bool))
 
 
-def together(segments: Array, prefixes: Array) -> Array:
+def together(segments: Array, prefixes: Array | None) -> Array:
   """Returns bool[B, T, T]: whether a query's sequence holds the key.
 
   Args:
@@ -26,7 +26,8 @@ def together(segments: Array, prefixes: Array) -> Array:
     prefixes: i32[B, T], the same.
   """
   keys = segments[:, None, :]
-  return (segments[:, :, None] == keys) | (prefixes[:, :, None] == keys)
+  own = segments[:, :, None] == keys
+  return own if prefixes is None else own | (prefixes[:, :, None] == keys)
 
 
 def visibility(

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from instructjax import sharding
 from instructjax.models import config as config_lib
 from instructjax.models import layers
 
@@ -53,12 +54,20 @@ def run_layers(
     f[B, T, D], the cache, and what the layers kept, laid out as the cache is.
   """
   block = layers.Block(config)
+  x = layers.stream(config, x)
 
   def run(layer, x, cache, layer_params):
     def dropout(y, branch):
       return drop(1 + 2 * layer + branch, y) if drop else y
 
-    attend = functools.partial(attention, layer, cache)
+    def attend(q, k, v):
+      heads = (
+        sharding.constrain(config.mesh, 'activation/heads', part)
+        for part in (q, k, v)
+      )
+      out, carried = attention(layer, cache, *heads)
+      return sharding.constrain(config.mesh, 'activation/heads', out), carried
+
     x, (cache, kept) = block.apply({'params': layer_params}, x, attend, dropout)
     return (x, cache), kept
 

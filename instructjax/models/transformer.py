@@ -29,6 +29,8 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
+from instructjax import sharding
+from instructjax.models import attention as attention_lib
 from instructjax.models import config as config_lib
 from instructjax.models import layers
 from instructjax.models import masks
@@ -50,11 +52,12 @@ class Packing:
   Attributes:
     segments: i32[B, T], which of the row's segments a token belongs to.
     prefixes: i32[B, T], the segment which that one continues; itself if none.
+      None: no segment of these rows continues another.
     positions: i32[B, T], of each token in its sequence, from 0.
   """
 
   segments: Array
-  prefixes: Array
+  prefixes: Array | None
   positions: Array
 
   @classmethod
@@ -62,8 +65,7 @@ class Packing:
     """Returns the packing of data.packing's rows; None of other rows."""
     if 'segments' not in rows:
       return None
-    prefixes = rows.get('prefixes', rows['segments'])
-    return cls(rows['segments'], prefixes, rows['positions'])
+    return cls(rows['segments'], rows.get('prefixes'), rows['positions'])
 
 
 @struct.dataclass
@@ -178,17 +180,12 @@ def hidden(
   positions = packing.positions if packing else _positions_of(tokens, mask)
   x = _embed(config, params, tokens, mask, positions)
   drop = functools.partial(_dropout, config.dropout, dropout_keys)
-  causal = masks.causal(tokens.shape[1])
-  if packing:
-    causal = causal & masks.together(packing.segments, packing.prefixes)
-  visible = masks.visibility(config, positions, positions, causal, mask)
-
+  attend = attention_lib.over_rows(config, positions, mask, packing)
   rotate = rope.rotation(config, positions)
 
   def attention(layer, cache, q, k, v):
     q, k = rotate(layer, q), rotate(layer, k)
-    out = layers.causal_attend(q, k, v, visible(layer), *_scores(config))
-    return out, (cache, None)
+    return attend(layer, q, k, v), (cache, None)
 
   x, _, _ = stack.run_layers(config, params, drop(0, x), attention, None, drop)
   return _final_norm(config, params, x)
@@ -218,7 +215,7 @@ def project(config: ModelConfig, params: Params, x: Array) -> Array:
   )
   if output['bias'] is not None:
     result += output['bias']
-  return layers.softcapped(result, config.final_softcap)
+  return attention_lib.softcapped(result, config.final_softcap)
 
 
 def prefill(
@@ -250,20 +247,16 @@ def prefill(
     raise ValueError(f'length={length} must be at least T={tokens.shape[1]}.')
   positions = _positions_of(tokens, mask)
   x = _embed(config, params, tokens, mask, positions)
-  visible = masks.visibility(
-    config, positions, positions, masks.causal(tokens.shape[1]), mask
-  )
-
+  attend = attention_lib.over_rows(config, positions, mask)
   rotate = rope.rotation(config, positions)
 
   def attention(layer, cache, q, k, v):
     q, k = rotate(layer, q), rotate(layer, k)
-    out = layers.causal_attend(q, k, v, visible(layer), *_scores(config))
-    return out, (cache, (k, v))
+    return attend(layer, q, k, v), (cache, (k, v))
 
   x, _, written = stack.run_layers(config, params, x, attention)
   pad = functools.partial(_pad_columns, free=length - tokens.shape[1], axis=-2)
-  keys, values = jax.tree.map(pad, written)
+  keys, values = jax.tree.map(lambda x: _place(config, pad(x)), written)
   cache = Cache(
     keys=keys,
     values=values,
@@ -311,7 +304,8 @@ def extend(
     q, k = rotate(layer, q), rotate(layer, k)
     keys, k = write(layer, layer_cache[0], k)
     values, v = write(layer, layer_cache[1], v)
-    out = layers.attend(q, k, v, visible(layer), *_scores(config))
+    seen = visible(layer), *attention_lib.scores(config)
+    out = attention_lib.attend(q, k, v, *seen)
     return out, ((keys, values), None)
 
   x, (keys, values), _ = stack.run_layers(
@@ -364,11 +358,18 @@ def _write(
   """
   if not stack.is_scanned(config):
     written = jax.lax.dynamic_update_slice(cached, new, (0, 0, column, 0))
+    written = _place(config, written)
     return written, written
   cached = jax.lax.dynamic_update_slice(
     cached, new[None], (layer, 0, 0, column, 0)
   )
+  cached = _place(config, cached)
   return cached, jax.lax.dynamic_index_in_dim(cached, layer, keepdims=False)
+
+
+def _place(config: ModelConfig, cached: Array) -> Array:
+  """Spreads keys or values, f[..., B, K, S, head_dim], over the devices."""
+  return sharding.constrain(config.mesh, 'cache/keys', cached)
 
 
 def _positions(mask: Array) -> Array:
@@ -396,7 +397,14 @@ def _embed(
     # Padding may hold any id, and a NaN row would leak through 0 * NaN.
     tokens = jnp.where(mask, tokens, 0)
   tables = params['embedding']
-  x = tables['tokens'][tokens]
+  table = tables['tokens']
+  if tokens.shape[1] > 1:  # a step picks from each device's part of the table
+    table = sharding.constrain(
+      config.mesh, 'activation/table', table.astype(config.dtype)
+    )
+  # Rounded as a frozen model's table is, so that a policy and its reference
+  # begin as equals.
+  x = table[tokens].astype(config.dtype).astype(jnp.float32)
   if config.embedding_scale != 1.0:
     x = config.embedding_scale * x
   if config.positions == 'learned':
@@ -407,11 +415,6 @@ def _embed(
 
 def _final_norm(config: ModelConfig, params: Params, x: Array) -> Array:
   return layers.norm(config).apply({'params': params['final_norm']}, x)
-
-
-def _scores(config: ModelConfig) -> tuple[float, float]:
-  """What attention does to its scores: their scale, their soft cap."""
-  return config.attention_scale, config.attention_softcap
 
 
 def _dropout(

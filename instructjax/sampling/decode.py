@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+import dataclasses
 from typing import Any, NamedTuple
 
 import chex
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from instructjax import sharding
 from instructjax.models import config as config_lib
 from instructjax.models import transformer
 from instructjax.sampling import logits as logits_lib
@@ -92,8 +94,31 @@ def sample(
     AssertionError: while tracing, if the shapes do not fit.
   """
   options = Options(eos_id, pad_id, temperature, top_k, top_p)
+  mesh, args = config.mesh, (params, prompts, prompt_mask, keys)
+  if rows is None and _has_whole_models(mesh) and not len(keys) % mesh.size:
+    # A loop a device, which asks no other and ends with its own last row.
+    alone = dataclasses.replace(config, mesh=None)
+    return jax.shard_map(
+      lambda *args: _sample(alone, *args, options, max_new_tokens),
+      mesh=mesh,
+      in_specs=(sharding.P(), *3 * [sharding.BATCH]),
+      out_specs=sharding.BATCH,
+      check_vma=False,
+    )(*args)
+  return _sample(config, *args, options, max_new_tokens, rows)
+
+
+def _has_whole_models(mesh: jax.sharding.Mesh | None) -> bool:
+  """Whether there are several devices, each with all of the parameters."""
+  return mesh is not None and mesh.size > 1 and mesh.shape['data'] == mesh.size
+
+
+def _sample(
+  config, params, prompts, mask, keys, options, max_new_tokens, rows=None
+) -> Samples:
+  """As `sample`, by one loop."""
   state = begin(
-    config, params, prompts, prompt_mask, keys, options, max_new_tokens, rows
+    config, params, prompts, mask, keys, options, max_new_tokens, rows
   )
 
   def proceed(state):

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from instructjax import sharding
 from instructjax.losses import language
 from instructjax.models import config as config_lib
 from instructjax.models import transformer
@@ -21,7 +22,11 @@ def sampler_is_exact(config: config_lib.ModelConfig) -> bool:
   and TPUs multiply float32 matrices in, the two programs differ by more than
   the ratio's trust interval deserves.
   """
-  return config.dtype == 'float32' and jax.default_backend() == 'cpu'
+  if config.mesh is None:
+    platform = jax.default_backend()
+  else:
+    platform = sharding.platform(config.mesh)
+  return config.dtype == 'float32' and platform == 'cpu'
 
 
 def joined(rows: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -60,9 +65,64 @@ def response_logprobs(
   tokens, mask = joined(rows)
   hidden = transformer.hidden(config, params, tokens, mask)
   start = rows['prompts'].shape[1] - 1
-  return language.chunked_token_logprobs(
+  return target_logprobs(
+    config,
+    params,
     hidden[:, start:-1],
-    targets=rows['responses'],
+    rows['responses'],
     temperature=temperature,
-    **transformer.unembedding(config, params),
   )
+
+
+def target_logprobs(
+  config: config_lib.ModelConfig,
+  params: Any,
+  hidden: jax.Array,
+  targets: jax.Array,
+  *,
+  temperature: float = 1.0,
+) -> jax.Array:
+  """Log-probability of each target under the model's output.
+
+  On a mesh each device works through its own rows and positions, so that the
+  gradient of the embedding is summed over devices once and not at every chunk.
+
+  Args:
+    config: the model's shape.
+    params: the model's parameters.
+    hidden: f[B, T, D], as transformer.hidden gives it.
+    targets: i32[B, T].
+    temperature: divides the logits.
+
+  Returns:
+    f32[B, T].
+  """
+  output = transformer.unembedding(config, params)
+  softcap = output.pop('softcap')
+
+  def score(hidden, targets, output):
+    return language.chunked_token_logprobs(
+      hidden,
+      targets=targets,
+      softcap=softcap,
+      temperature=temperature,
+      **output,
+    )
+
+  mesh, (batch, length) = config.mesh, targets.shape
+  rows = sharding.num_row_shards(mesh)
+  if mesh is None or mesh.size == 1 or batch % rows:
+    return score(hidden, targets, output)
+  free = -length % mesh.shape['tensor']
+  if free:
+    hidden = jnp.pad(hidden, ((0, 0), (0, free), (0, 0)))
+    targets = jnp.pad(targets, ((0, 0), (0, free)))
+  split, whole = sharding.P(sharding.ROWS, 'tensor'), sharding.P()
+  score = jax.shard_map(
+    score,
+    mesh=mesh,
+    in_specs=(split, split, whole),
+    out_specs=split,
+    check_vma=False,
+  )
+  return score(hidden, targets, output)[:, :length]

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import functools
 import math
 from typing import Any
 
 import jax
 
+from instructjax import devices
 from instructjax import errors
 from instructjax import optim
 from instructjax import rewards
@@ -22,7 +24,9 @@ from instructjax.data import feeds as feeds_lib
 from instructjax.data import loader
 from instructjax.data import packing
 from instructjax.data import vocabulary
+from instructjax.models import attention
 from instructjax.models import config as model_config
+from instructjax.models import transformer
 
 Plain = Mapping[str, Any]
 
@@ -166,20 +170,42 @@ def longest(config: Plain, feeds) -> int:
   return both
 
 
-def model_options(config: Plain) -> dict[str, Any]:
-  """Returns the ModelConfig fields that a stage decides, not its start."""
-  dtype = config['dtype']
-  if dtype == 'auto':
-    dtype = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
+def model_options(config: Plain, mesh: jax.sharding.Mesh) -> dict[str, Any]:
+  """Returns the ModelConfig fields that a stage decides, not its start.
+
+  Args:
+    config: of the stage.
+    mesh: the devices that it runs on, or is compiled for.
+
+  Raises:
+    UserError: if the devices have not the kernel that is asked for.
+  """
+  device = mesh.devices.flat[0]
+  fastest, kernel = attention.for_device(device), config['attention_kernel']
+  if kernel not in ('auto', 'xla', fastest):
+    needed = {'splash': 'a TPU', 'cudnn': 'an NVIDIA GPU, Ampere or later'}
+    raise errors.UserError(
+      f'config.attention_kernel={kernel} needs {needed[kernel]}, given'
+      f' {device.device_kind}: use auto or xla.'
+    )
   return {
-    'dtype': dtype,
+    'dtype': compute_dtype(config, mesh),
     'remat': config['remat'],
+    'attention_kernel': fastest if kernel == 'auto' else kernel,
     'dropout': config.get('dropout', 0.0),
+    'mesh': mesh,
   }
 
 
+def compute_dtype(config: Plain, mesh: jax.sharding.Mesh) -> str:
+  """Returns config.dtype, 'auto' settled by the devices."""
+  if config['dtype'] != 'auto':
+    return config['dtype']
+  return 'float32' if sharding.platform(mesh) == 'cpu' else 'bfloat16'
+
+
 def drawn(
-  config: Plain, role: str, vocab_size: int
+  config: Plain, role: str, vocab_size: int, mesh: jax.sharding.Mesh
 ) -> model_config.ModelConfig:
   """Returns the model that a stage draws at random, to start from nothing."""
   if 'model' not in config:
@@ -188,7 +214,29 @@ def drawn(
       ' from nothing: name a stage or a model folder.'
     )
   fields = config['model'] | {'vocab_size': vocab_size}
-  return model_config.ModelConfig.from_dict(fields | model_options(config))
+  return model_config.ModelConfig.from_dict(
+    fields | model_options(config, mesh)
+  )
+
+
+def check_meshes(
+  config: Plain,
+  models: Mapping[str, model_config.ModelConfig],
+  mesh: jax.sharding.Mesh,
+) -> None:
+  """Raises UserError if a model's weights cannot be split as config asks."""
+  for role, model in models.items():
+    shapes = jax.eval_shape(
+      functools.partial(transformer.init, model), jax.random.key(0)
+    )
+    sharding.check_params(role, shapes, mesh)
+    if config['task'] == 'ppo':
+      sharding.check_params(role, shapes, mesh, frozen_axes(config))
+
+
+def frozen_axes(config: Plain) -> tuple[str, ...]:
+  """Returns the axes that split frozen models where `fsdp` splits others."""
+  return tuple(name for name in config['frozen']['over'].split(',') if name)
 
 
 def check_lengths(
@@ -216,6 +264,16 @@ def steps_per_iteration(config: Plain) -> int:
   """Returns the optimiser updates of one iteration."""
   hyper = config.get('hyper', {})
   return hyper.get('num_minibatches', 1) * hyper.get('inner_epochs', 1)
+
+
+def amounts(config: Plain, data: Data, mesh) -> dict[str, float]:
+  """Returns what clock.rates wants to know of an iteration."""
+  inner_epochs = config.get('hyper', {}).get('inner_epochs', 1)
+  return {
+    'tokens': data.tokens,
+    'train_tokens': data.tokens * inner_epochs,
+    'peak_flops': devices.peak_flops(mesh.devices.flat),
+  }
 
 
 def check_batch(config: Plain, mesh: jax.sharding.Mesh) -> None:
@@ -269,5 +327,10 @@ def optimizer(config: Plain, rates: Mapping[str, Any]):
   """Makes one optimiser per network."""
   make = optim.OPTIMIZERS[config.get('optimizer', 'adam')]
   return optim.per_network(
-    {name: make(rate, **config['adam']) for name, rate in rates.items()}
+    {
+      name: optim.stored_as(
+        config['optimizer_dtype'], make(rate, **config['adam'])
+      )
+      for name, rate in rates.items()
+    }
   )

@@ -7,11 +7,13 @@ looked at first: its values, its records, and the models it starts from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import importlib.util
 import pathlib
 from typing import Any
+
+import jax
 
 from instructjax import errors
 from instructjax import optim
@@ -25,6 +27,7 @@ from instructjax.data import vocabulary
 from instructjax.models import config as model_config
 from instructjax.stages import build
 from instructjax.stages import microworld
+from instructjax.stages import profile
 from instructjax.stages import workdir
 from instructjax.tasks import ppo
 
@@ -42,6 +45,10 @@ CHOICES = {
   'select_by': ('reward_model', 'validation_loss', 'last'),
   'schedule.kind': ('cosine', 'constant'),
   'optimizer': tuple(optim.OPTIMIZERS),
+  'optimizer_dtype': model_config.DTYPES,
+  'frozen.dtype': ('auto', *model_config.DTYPES),
+  'frozen.over': ('fsdp', 'data,fsdp', ''),
+  'attention_kernel': ('auto', 'xla', 'cudnn', 'splash'),
   'hyper.missing_eos': ppo.MISSING_EOS,
 }
 # What a stage hands on, if not a policy.
@@ -84,24 +91,47 @@ def stages(
     configs: of the stages, from stages.plan.
     feeds: the run's records.
   """
-  made: dict[str, tuple[str, model_config.ModelConfig | None]] = {}
-  for config in configs:
-    values(config)
-    mesh = sharding.make_mesh(**config['mesh'])
-    if config['task'] == 'microworld':
-      continue
+  for config, mesh, models in with_models(root, configs):
     build.check_batch(config, mesh)
-    config = workdir.settle(root, dict(config))
-    models = _models(root, config, made)
     known = {role: model for role, model in models.items() if model}
     build.check_lengths(known, build.longest(config, feeds))
-    made[config['stage']] = KIND.get(config['task'], 'policy'), models['policy']
+    build.check_meshes(config, known, mesh)
   tokenized = bool(vocabulary.find(root))
   for config in configs:
     tokenized |= any(map(workdir.is_path, workdir.roles(config).values()))
     for kind in _kinds(config, feeds, tokenized):
       if kind not in feeds.pending:
         feeds.halves(kind)
+
+
+def with_models(
+  root: pathlib.Path,
+  configs: Sequence[Plain],
+  devices: Sequence[jax.Device] | None = None,
+) -> Iterator[tuple[Plain, jax.sharding.Mesh, dict[str, Any]]]:
+  """Yields each stage that has models: its settled config, mesh and models.
+
+  Args:
+    root: the run's folder.
+    configs: of the stages, in order.
+    devices: to lay out; None: all there are.
+
+  Yields:
+    The models by role as ModelConfig; None where that cannot be known yet.
+
+  Raises:
+    UserError: for a value or a mesh that cannot be.
+  """
+  made: dict[str, tuple[str, model_config.ModelConfig | None]] = {}
+  for config in configs:
+    values(config)
+    mesh = sharding.make_mesh(**config['mesh'], devices=devices)
+    if config['task'] == 'microworld':
+      continue
+    config = workdir.settle(root, dict(config))
+    models = _models(root, config, made, mesh)
+    made[config['stage']] = KIND.get(config['task'], 'policy'), models['policy']
+    yield config, mesh, models
 
 
 def values(config: Plain) -> None:
@@ -120,6 +150,7 @@ def values(config: Plain) -> None:
       raise errors.UserError(
         f'{_name(config, key)}={value} must be at least {least}: raise it.'
       )
+  profile.parse(config['profile_steps'])
   if config['task'] in TRAIN_ON:
     _training_values(config)
   if config['task'] in microworld.WRITES:
@@ -192,18 +223,20 @@ def _name(config: Plain, key: str) -> str:
   return f'{config["stage"]}: config.{key}'
 
 
-def _models(root, config, made) -> dict[str, model_config.ModelConfig | None]:
+def _models(
+  root, config, made, mesh
+) -> dict[str, model_config.ModelConfig | None]:
   """The models a stage will start from; None where that cannot be known yet.
 
   Raises:
     UserError: for a model of another kind than its role needs.
   """
-  options = build.model_options(config)
+  options = build.model_options(config, mesh)
   found = {}
   for role, value in workdir.roles(config).items():
     if not value:
       size = config['tokenizer']['vocab_size']
-      found[role] = build.drawn(config, role, size)
+      found[role] = build.drawn(config, role, size, mesh)
     elif value in made:
       kind, model = made[value]
       found[role] = model and dataclasses.replace(model, **options)

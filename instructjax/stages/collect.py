@@ -91,7 +91,8 @@ def _model(
   root: pathlib.Path, config: Mapping[str, Any], role: str, **manner: Any
 ) -> answers.Model:
   """Returns a model that answers."""
-  options = build.model_options(config)
+  mesh = sharding.make_mesh(**config['mesh'])
+  options = build.model_options(config, mesh)
   start = workdir.find_start(root, role, config['init_from'][role], **options)
   tokenizer = workdir.load_tokenizer(root)
   train.check_tokenizer(root, start, tokenizer)
@@ -99,7 +100,7 @@ def _model(
   return answers.Model(
     role,
     start.config,
-    start.load(sharding.make_mesh(**config['mesh'])),
+    start.load(mesh),
     tokenizer,
     batch_size=config['batch_size'],
     seed=config['seed'],

@@ -170,7 +170,7 @@ def _prepare(root, config, feeds) -> Asking:
 def _start(asking: Asking, name: str, role: str) -> workdir.Start:
   told = asking.config['evaluate']['models'][name]
   folder = (asking.root / told['model']).absolute()
-  options = build.model_options(asking.config)
+  options = build.model_options(asking.config, asking.mesh)
   return workdir.find_start(asking.root, role, str(folder), **options)
 
 

@@ -10,6 +10,7 @@ run has a reward model.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import json
 import logging
 import pathlib
@@ -29,16 +30,19 @@ log = logging.getLogger('instructjax')
 REWARD_MODEL = 'reward_model'
 
 
-def epochs_hook(stage) -> Any:
-  """Returns a hook that saves the model at the end of every epoch."""
+def epochs_hook(stage, timed: Callable[[Any], Any]) -> Any:
+  """Returns a hook that saves the model at the end of every epoch.
+
+  Args:
+    stage: train.Stage.
+    timed: clock.Clock.others, which waits for the device.
+  """
   epochs = int(stage.config['num_epochs'])
   ends = {stage.data.epoch(n): n for n in range(1, epochs + 1)}
   ends[stage.total] = max(epochs, 1)
 
-  def hook(iteration, state, metrics):
+  def save(iteration, state, metrics):
     del metrics
-    if iteration not in ends:
-      return
     model = stage.task.exports(state)['model']
     numbers = stage.evaluation.watch(state)
     description = {
@@ -56,6 +60,12 @@ def epochs_hook(stage) -> Any:
       description,
       tokenizer=vocabulary.find(stage.root),
     )
+
+  save = timed(save)
+
+  def hook(iteration, state, metrics):
+    if iteration in ends:
+      save(iteration, state, metrics)
 
   return hook
 

@@ -11,7 +11,6 @@ import pathlib
 import shutil
 from typing import Any
 import uuid
-import zlib
 
 import jax
 import numpy as np
@@ -29,7 +28,9 @@ from instructjax.data import vocabulary
 from instructjax.evaluation import warnings
 from instructjax.stages import build
 from instructjax.stages import evaluate
+from instructjax.stages import profile
 from instructjax.stages import select
+from instructjax.stages import state as state_lib
 from instructjax.stages import workdir
 from instructjax.tasks import reward_model
 
@@ -154,11 +155,11 @@ def find_tokenizer(
 
 def find_starts(root, config, tokenizer, feeds, mesh):
   """Returns {role: workdir.Start} of the models a stage starts from."""
-  options = build.model_options(config)
+  options = build.model_options(config, mesh)
   starts = {}
   for role, value in workdir.roles(config).items():
     if not value:
-      model = build.drawn(config, role, tokenizer.vocab_size)
+      model = build.drawn(config, role, tokenizer.vocab_size, mesh)
       starts[role] = workdir.Start(None, model, 'policy', {})
       continue
     if role == 'policy' and not workdir.is_path(value):
@@ -188,27 +189,9 @@ def start(stage: Stage, checkpointer: orbax_io.Checkpointer):
   steps = stage.total * build.steps_per_iteration(config)
   rates = build.schedules(config, steps)
   optimizer = build.optimizer(config, rates)
-  networks = ('policy',) if config.get('ema_decay') else ()
-
-  def make(loaded, key):
-    params, frozen = stage.task.init(key, loaded)
-    return trainer.init_state(
-      params,
-      frozen,
-      optimizer,
-      extras=stage.task.extras(),
-      ema_networks=networks,
-    )
-
-  key = jax.random.fold_in(root_key(config), 0)
+  parts = config, stage.task, optimizer, stage.mesh
   shapes = {role: start.abstract() for role, start in stage.starts.items()}
-  abstract = jax.eval_shape(make, shapes, key)
-  places = sharding.shardings(abstract, stage.mesh)
-  abstract = jax.tree.map(
-    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-    abstract,
-    places,
-  )
+  abstract = state_lib.abstract(*parts, shapes)
   frozen_folder = stage.folder / 'frozen'
   trained = checkpointer.restore(abstract.replace(frozen={}))
   if trained is not None:
@@ -219,19 +202,17 @@ def start(stage: Stage, checkpointer: orbax_io.Checkpointer):
     log.info('%s goes on at iteration %d.', config['stage'], state.iteration)
     return state, optimizer, rates
   loaded = {role: x.load(stage.mesh) for role, x in stage.starts.items()}
-  state = jax.jit(make, out_shardings=places)(loaded, key)
+  begin = jax.jit(
+    functools.partial(state_lib.begin, *parts),
+    out_shardings=jax.tree.map(lambda x: x.sharding, abstract),
+  )
+  state = begin(loaded, jax.random.fold_in(state_lib.root_key(config), 0))
   if state.frozen:
     # A run killed before its first checkpoint may have left those of models
     # that have changed since.
     distributed.on_primary(shutil.rmtree, frozen_folder, ignore_errors=True)
     orbax_io.save_tree(frozen_folder, state.frozen)
   return state, optimizer, rates
-
-
-def root_key(config: Mapping[str, Any]) -> jax.Array:
-  """A run's key: by seed and task, so that PPO and PPO-ptx share theirs."""
-  key = jax.random.key(config['seed'])
-  return jax.random.fold_in(key, zlib.crc32(config['task'].encode()) % 2**31)
 
 
 def save(checkpointer: orbax_io.Checkpointer, state) -> None:
@@ -243,15 +224,10 @@ def loop(stage, state, optimizer, rates, checkpointer, should_stop):
   """Trains to the last iteration, or until told to stop."""
   config = stage.config
   begin = int(state.iteration)
-  step = trainer.make_train_step(
-    stage.task.loss,
-    optimizer,
-    normalize=stage.task.normalize,
-    num_microbatches=config['num_microbatches'],
-    ema_decay=config.get('ema_decay', 0.0),
-    out_shardings=jax.tree.map(lambda x: x.sharding, state),
-  )
+  step = state_lib.train_step(config, stage.task, optimizer, state)
   metrics_log = open_log(stage, begin)
+  steps = config['profile_steps'] if distributed.is_primary() else ''
+  profiler = profile.Profile(stage.folder / 'profile', steps, begin)
   own = functools.partial(sharding.own_rows, mesh=stage.mesh)
   batches = (
     sharding.put_batch(batch, stage.mesh)
@@ -264,11 +240,13 @@ def loop(stage, state, optimizer, rates, checkpointer, should_stop):
       step,
       batches,
       num_iterations=stage.total,
-      key=jax.random.fold_in(root_key(config), 1),
-      hooks=hooks(stage, rates, metrics_log, checkpointer),
+      key=jax.random.fold_in(state_lib.root_key(config), 1),
+      hooks=profiler.around(hooks(stage, rates, metrics_log, checkpointer)),
       should_stop=should_stop,
+      lap=metrics_log.clock.lap,
     )
   finally:
+    profiler.close()
     metrics_log.close()
 
 
@@ -302,9 +280,9 @@ def open_log(stage: Stage, begin: int) -> metrics_lib.Log:
     start=begin,
     total=stage.total,
     log_every=config['log_every_iterations'],
-    tokens_per_iteration=stage.data.tokens,
     watch=watch.check if watch else None,
     wandb=wandb,
+    **build.amounts(config, stage.data, stage.mesh),
   )
 
 
@@ -312,8 +290,11 @@ def hooks(stage, rates, metrics_log, checkpointer) -> list[trainer.Hook]:
   """The stage's hooks, in the order that makes any moment fit to be killed:
   numbers, samples and epoch models are on disk before the checkpoint that
   will not make them again."""
-  config, total = stage.config, stage.total
-  every = functools.partial(trainer.every, last=total)
+  config, timed = stage.config, metrics_log.clock.others
+
+  def every(n, hook):
+    return trainer.every(n, timed(hook), last=stage.total)
+
   found = [
     every(config['log_every_iterations'], _rates_hook(config, rates)),
     every(
@@ -323,7 +304,7 @@ def hooks(stage, rates, metrics_log, checkpointer) -> list[trainer.Hook]:
     every(config['sample_every_iterations'], _samples_hook(stage)),
   ]
   if config.get('save_epochs'):
-    found.append(select.epochs_hook(stage))
+    found.append(select.epochs_hook(stage, timed))
   found.append(
     every(
       config['checkpoint_every_iterations'],
@@ -411,7 +392,7 @@ def _rivals(stage: Stage) -> dict[str, Any]:
   if not workdir.finished(root, 'sft'):
     return {}
   select.choose_epoch(root, 'sft', stage.tokenizer, stage.feeds, stage.mesh)
-  options = build.model_options(config)
+  options = build.model_options(config, stage.mesh)
   start = workdir.find_start(root, 'policy', 'sft', **options)
   if start.config != stage.task.config:
     return {}

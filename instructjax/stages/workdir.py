@@ -34,10 +34,9 @@ from instructjax.data import vocabulary
 from instructjax.models import config as model_config
 
 Plain = dict[str, Any]
-# What may change while a stage is trained: no result depends on it, but for
-# rounding.
-FREE = ('mesh',)
 log = logging.getLogger('instructjax')
+# What may change in a started stage: no result depends on it, but for rounding.
+_FREE = ('mesh', 'profile_steps')
 
 
 def open_folder(folder: pathlib.Path) -> None:
@@ -127,10 +126,16 @@ def settle(root: pathlib.Path, config: Plain) -> Plain:
   return config
 
 
+# How to compute, not what: keys that a run of an older version goes on without.
+_LATER = ('attention_kernel', 'frozen', 'optimizer_dtype')
+
+
 def _difference(old: Plain, new: Plain) -> str | None:
-  """The first key that differs and may not; a field that models did not have
-  then is what it is by default."""
-  new = new | {key: old[key] for key in FREE if key in old}
+  """The first key that differs, but for those that change no number; a field
+  that models did not have then is what it is by default."""
+  old = {key: value for key, value in old.items() if key not in _FREE}
+  new = {key: value for key, value in new.items() if key not in _FREE}
+  old = {key: new[key] for key in _LATER if key in new} | old
   if old.get('model') and new.get('model'):
     known = model_config.with_defaults(old['model'])
     model = {
@@ -167,7 +172,7 @@ def accept(
   new = json.loads(json.dumps(config | {'init_from': old['init_from']}))
   keys = [key for key in overridden if key.startswith(f'stages.{stage}.')]
   keys = [key.removeprefix(f'stages.{stage}.') for key in keys]
-  keys = [key for key in keys if key.partition('.')[0] not in FREE]
+  keys = [key for key in keys if key.partition('.')[0] not in _FREE]
   for key in ('seed', 'data.validation_fraction', *keys):
     a, b = (_pick(config, key) for config in (old, new))
     if a != b:
@@ -193,7 +198,7 @@ def write_config(root: pathlib.Path, config: Plain) -> None:
   folder = root / config['stage']
   open_folder(folder)
   old = stage_config(root, config['stage'])
-  if old is None or any(old.get(key) != config.get(key) for key in FREE):
+  if old is None or any(old.get(key) != config.get(key) for key in _FREE):
     orbax_io.write_json(folder / 'config.json', config)
 
 
@@ -233,7 +238,7 @@ class Start:
   Attributes:
     folder: its model folder, ours or Hugging Face's; None if it is to be drawn
       at random.
-    config: its ModelConfig with the stage's dtype, remat and dropout.
+    config: its ModelConfig with the stage's options (build.model_options).
     kind: 'policy' or 'reward'.
     description: what `describe` says of it.
   """
@@ -327,7 +332,7 @@ def find_start(root: pathlib.Path, role: str, value: str, **options) -> Start:
     root: the run's folder.
     role: 'policy' or 'reward_model'.
     value: of config.init_from.
-    **options: ModelConfig fields of the stage (dtype, remat, dropout).
+    **options: ModelConfig fields of the stage (build.model_options).
 
   Raises:
     UserError: if it is no model folder, or a model of another kind.

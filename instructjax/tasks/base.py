@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from instructjax import clock
 from instructjax.models import config as model_config
 
 PyTree = Any
@@ -56,11 +57,31 @@ class Task(abc.ABC):
     return {}
 
   def prepare(
-    self, state: Any, batch: Batch, key: jax.Array
+    self,
+    state: Any,
+    batch: Batch,
+    key: jax.Array,
+    lap: clock.Lap = clock.no_lap,
   ) -> tuple[Batch, Metrics]:
-    """Turns a raw batch into a training batch: PPO's rollouts and scores."""
-    del state, key
+    """Turns a raw batch into a training batch: PPO's rollouts and scores.
+
+    What takes time of its own here ends with lap(phase, arrays to wait for)
+    and begins with lap('train', state.params), the updates before.
+    """
+    del state, key, lap
     return batch, {}
+
+  def flops(self, batch: Batch) -> Metrics:
+    """Returns {phase: f32[]}, the model FLOPs of an iteration; runs under jit.
+
+    Of tokens that count, not of padding (models/flops.py). Empty, as it is by
+    default, there is no perf/mfu.
+
+    Args:
+      batch: as `prepare` returned it.
+    """
+    del batch
+    return {}
 
   def minibatches(self, batch: Batch, key: jax.Array) -> Iterator[Batch]:
     """Yields what each optimiser step sees; the whole batch, once."""

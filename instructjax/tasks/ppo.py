@@ -27,8 +27,10 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from instructjax import clock
 from instructjax import errors
 from instructjax import rewards
+from instructjax import sharding
 from instructjax.losses import language
 from instructjax.losses import policy_gradient
 from instructjax.models import heads
@@ -36,6 +38,7 @@ from instructjax.models import transformer
 from instructjax.sampling import decode
 from instructjax.sampling import logprobs as logprobs_lib
 from instructjax.tasks import base
+from instructjax.tasks import counts
 
 Rows = dict[str, jax.Array]
 
@@ -110,9 +113,12 @@ class PPO(base.Task):
     self.value_config = models.get('reward_model', self.config)
     self.hyper = Hyperparameters(**options)
     self.eos_id, self.pad_id = eos_id, pad_id
+    self.has_reward_model = 'reward_model' in models
     self.score = score or rewards.from_model(models['reward_model'])
-    self._rollout = jax.jit(self.rollout)
-    self._experience = jax.jit(self.experience)
+    self.programs = {
+      'rollout': jax.jit(self.rollout),
+      'experience': jax.jit(self.experience),
+    }
     self._summarize = jax.jit(self.summarize)
     self._take = jax.jit(
       lambda rows, index: jax.tree.map(lambda x: x[index], rows)
@@ -142,7 +148,7 @@ class PPO(base.Task):
 
   # Rollouts, scores and advantages: what an iteration learns from.
 
-  def prepare(self, state, batch, key):
+  def prepare(self, state, batch, key, lap=clock.no_lap):
     """Answers the prompts, scores the answers, computes advantages.
 
     The batch holds {'prompts': prompt rows} and, for PPO-ptx, {'ptx': language
@@ -151,35 +157,44 @@ class PPO(base.Task):
     answered at a time.
     """
     prompts = {k: batch['prompts'][k] for k in ('prompts', 'prompt_mask')}
+    frozen = sharding.on_device(state.frozen)
     keys = decode.row_keys(key, prompts['prompts'].shape[0])
     size = self.hyper.rollout_batch_size or keys.shape[0]
     chunks = []
+    lap('train', state.params)
     for start in range(0, keys.shape[0], size):
       chunk = slice(start, start + size)
       rows = {k: v[chunk] for k, v in prompts.items()}
       rows = _placed_like(prompts['prompts'], rows)
-      rows |= self._rollout(state.params['policy'], rows, keys[chunk])
+      rows |= self.programs['rollout'](
+        state.params['policy'], rows, keys[chunk]
+      )
+      lap('rollout', rows)
       scores = self.score(
-        state.frozen.get('reward_model'),
+        frozen.get('reward_model'),
         rows['prompts'],
         rows['prompt_mask'],
         rows['responses'],
         rows['response_mask'],
       )
       chunks.append(
-        self._experience(state.params, state.frozen, state.extras, rows, scores)
+        self.programs['experience'](
+          state.params, frozen, state.extras, rows, scores
+        )
       )
+      lap('score', chunks[-1])
     episodes = chunks[0]
     if len(chunks) > 1:
       episodes = jax.tree.map(lambda *x: jnp.concatenate(x), *chunks)
     episodes, metrics = self._summarize(episodes, state.extras)
     episodes = _placed_like(prompts['prompts'], episodes)
+    lap('score', episodes)
     return {'episodes': episodes, 'ptx': batch.get('ptx', {})}, metrics
 
   def rollout(
     self, policy: base.PyTree, rows: base.Batch, keys: jax.Array
   ) -> Rows:
-    """Samples one response to each prompt, with its log-probabilities."""
+    """Samples one response to each prompt, with the sampler's log-probs."""
     hyper = self.hyper
     samples = decode.sample(
       self.config,
@@ -192,14 +207,10 @@ class PPO(base.Task):
       pad_id=self.pad_id,
       temperature=hyper.temperature,
     )
-    logprobs = samples.logprobs
-    if not logprobs_lib.sampler_is_exact(self.config):
-      found = {'responses': samples.tokens, 'response_mask': samples.mask}
-      logprobs = self.policy_logprobs(policy, rows | found)
     return {
       'responses': samples.tokens,
       'response_mask': samples.mask,
-      'logprobs': jnp.where(samples.mask, logprobs, 0.0),
+      'logprobs': samples.logprobs,
     }
 
   def policy_logprobs(self, params: base.PyTree, rows: base.Batch) -> jax.Array:
@@ -225,8 +236,15 @@ class PPO(base.Task):
     rows: Rows,
     scores: jax.Array,
   ) -> Rows:
-    """Adds KL, rewards, values, returns and advantages to sampled rows."""
+    """Adds KL, rewards, values, returns and advantages to sampled rows.
+
+    Where the sampler's log-probabilities are not the trainer's, these replace
+    them.
+    """
     hyper, mask = self.hyper, rows['response_mask']
+    if not logprobs_lib.sampler_is_exact(self.config):
+      found = self.policy_logprobs(params['policy'], rows)
+      rows = rows | {'logprobs': jnp.where(mask, found, 0.0)}
     ref_logprobs = self.policy_logprobs(frozen['reference'], rows)
     values = jnp.where(mask, self.values(params['value'], rows), 0.0)
     ended = jnp.any(
@@ -314,6 +332,15 @@ class PPO(base.Task):
 
   # The update.
 
+  def flops(self, batch):
+    return counts.ppo(
+      batch,
+      self.config,
+      self.value_config,
+      inner_epochs=self.hyper.inner_epochs,
+      has_reward_model=self.has_reward_model,
+    )
+
   def minibatches(self, batch, key):
     """Yields random parts of the episodes, each with its pretraining rows."""
     for epoch in range(self.hyper.inner_epochs):
@@ -379,10 +406,8 @@ class PPO(base.Task):
     """f32[], -sum_t w_t log pi(x_t | x_<t) over pretraining text."""
     tokens = ptx['tokens']
     hidden = transformer.hidden(self.config, policy, tokens, ptx['mask'])
-    logprobs = language.chunked_token_logprobs(
-      hidden[:, :-1],
-      targets=tokens[:, 1:],
-      **transformer.unembedding(self.config, policy),
+    logprobs = logprobs_lib.target_logprobs(
+      self.config, policy, hidden[:, :-1], tokens[:, 1:]
     )
     return language.language_model_loss(logprobs, ptx['weights'])[0]
 

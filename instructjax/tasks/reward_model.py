@@ -20,9 +20,11 @@ from instructjax import rewards
 from instructjax import sharding
 from instructjax.losses import preference
 from instructjax.models import config as model_config
+from instructjax.models import flops
 from instructjax.models import heads
 from instructjax.models import transformer
 from instructjax.tasks import base
+from instructjax.tasks import counts
 
 
 class RewardModel(base.Task):
@@ -81,6 +83,9 @@ class RewardModel(base.Task):
     return preference.weighted_ranking_loss(
       _flat(scores, 1), _flat(batch['pair_weights'], 2)
     )
+
+  def flops(self, batch):
+    return {'train': flops.TRAINING * counts.ranked(self.config, batch)}
 
   def exports(self, state):
     params = state.params['reward_model']

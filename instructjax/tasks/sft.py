@@ -15,8 +15,11 @@ import jax.numpy as jnp
 
 from instructjax.losses import language
 from instructjax.models import config as model_config
+from instructjax.models import flops
 from instructjax.models import transformer
+from instructjax.sampling import logprobs as logprobs_lib
 from instructjax.tasks import base
+from instructjax.tasks import counts
 
 
 class SFT(base.Task):
@@ -57,6 +60,9 @@ class SFT(base.Task):
     )
     return language.language_model_loss(logprobs, batch['weights'])
 
+  def flops(self, batch):
+    return {'train': flops.TRAINING * counts.language(self.config, batch)}
+
   def exports(self, state):
     return {'model': base.Model(self.config, state.params['policy'])}
 
@@ -86,8 +92,6 @@ def token_logprobs(
   hidden = transformer.hidden(
     config, params, tokens, mask, packing=packing, dropout_keys=dropout_keys
   )
-  return language.chunked_token_logprobs(
-    hidden[:, :-1],
-    targets=tokens[:, 1:],
-    **transformer.unembedding(config, params),
+  return logprobs_lib.target_logprobs(
+    config, params, hidden[:, :-1], tokens[:, 1:]
   )

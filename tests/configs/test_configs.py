@@ -41,7 +41,7 @@ NAMES = (
   'base_large',
 )
 MAKERS = ('microworld', 'collect')  # of records: stages that train nothing
-MESH = types.SimpleNamespace(shape={'data': 1, 'fsdp': 1, 'tensor': 1})
+MESH = sharding.make_mesh(devices=jax.devices()[:1])
 SPECIAL = types.SimpleNamespace(eos_id=2, pad_id=0)
 GIVEN = types.SimpleNamespace(spec=lambda kind: f'{kind}.jsonl')
 
@@ -62,7 +62,7 @@ def _model(stages, name, role='policy'):
   if value:
     return _model(stages, value)
   plain = stages[name]
-  return build.drawn(plain, role, plain['tokenizer']['vocab_size'])
+  return build.drawn(plain, role, plain['tokenizer']['vocab_size'], MESH)
 
 
 def test_all_configs_are_tested():

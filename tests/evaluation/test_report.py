@@ -25,7 +25,7 @@ SUMMARIES = {
 }
 TASKS = {'sft': 'sft', 'reward_model': 'reward_model', 'ppo_ptx': 'ppo'}
 METRICS = {
-  'sft': {'loss/language': 3.0, 'validation/loss': 3.1},
+  'sft': {'loss/language': 3.0, 'validation/loss': 3.1, 'perf/mfu': 0.4567},
   'reward_model': {'loss/ranking': 0.7, 'reward_model/accuracy': 0.5},
   'ppo_ptx': {'objective/scores': 0.1, 'objective/kl': None},
 }
@@ -46,6 +46,7 @@ def run(tmp_path):
     (folder / 'summary.json').write_text(json.dumps(summary))
     lines = [
       {'iteration': i, 'wall_seconds': 60.0 * i, **METRICS[stage]}
+      | {'perf/tokens_per_second': 9.0 if i == 1 else 1233.0 + i}
       for i in (1, 2, 3)
     ]
     text = ''.join(json.dumps(line) + '\n' for line in lines)
@@ -76,7 +77,9 @@ def test_report_reads_well(run):
   report.write(run)
   text = (run / 'report.md').read_text()
   rows = [line for line in text.splitlines() if line.startswith('| ')]
-  assert '| sft | prompts | 3 | 3.0 | validation loss 2.345' in text
+  start = '| sft | prompts | 3 | 3.0 | 1,235 | 45.7% | validation loss 2.345'
+  assert start in text
+  assert '| ppo_ptx | prompts | 3 | 3.0 | 1,235 |  | last weights' in text
   assert 'accuracy 0.500 [0.250, 0.750] on 12 held-out pairs' in text
   assert 'last weights: reward over its start 0.500 [0.250, 0.750]' in text
   assert 'pretraining loss 3.000 -> 3.250' in text

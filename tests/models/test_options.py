@@ -14,8 +14,8 @@ from instructjax import optim
 from instructjax import sharding
 from instructjax.checkpoints import hf
 from instructjax.losses import language
+from instructjax.models import attention
 from instructjax.models import config as config_lib
-from instructjax.models import layers
 from instructjax.models import rope
 from instructjax.models import transformer
 from tests.reference import transformer as reference
@@ -231,7 +231,7 @@ def test_what_padding_holds_and_neighbours_change_nothing(config):
 def test_keys_are_not_copied_for_each_query():
   q, k = jnp.ones((2, 16, 1, 32)), jnp.ones((2, 2, 512, 32))
   mask = jnp.ones((2, 1, 1, 512), bool)
-  compiled = jax.jit(layers.attend).lower(q, k, k, mask).compile()
+  compiled = jax.jit(attention.attend).lower(q, k, k, mask).compile()
   assert compiled.memory_analysis().temp_size_in_bytes < 2 * k.nbytes
 
 

@@ -141,6 +141,9 @@ def test_paths_that_are_not_there(data, tmp_path, refused):
     ({'task': 'dpo'}, "config.task='dpo' is not one of sft"),
     ({'dtype': 'float16'}, 'model.dtype must be one of float32, bfloat16'),
     ({'remat': 'all'}, 'model.remat must be one of'),
+    ({'attention_kernel': 'spalsh'}, "Did you mean 'splash'?"),
+    ({'attention_kernel': 'splash'}, 'splash needs a TPU, given cpu'),
+    ({'attention_kernel': 'cudnn'}, 'cudnn needs an NVIDIA GPU'),
     ({'stages.pretrain.model.num_heads': 0}, 'model.num_heads must be'),
     ({'data.validation_fraction': 1.5}, 'validation fraction in [0, 1)'),
     ({'reward_function': 'nowhere:f'}, "reward_function='nowhere:f'"),
@@ -254,6 +257,11 @@ def test_a_workdir_that_cannot_be_written_to(data, tmp_path, refused):
     line = refused(runs.arguments('pretrain', data, workdir), tmp_path)
     assert line.startswith(f'{workdir} needs to be a folder')
     assert '--workdir' in line
+
+
+def test_iterations_to_trace_that_are_none(data, tmp_path, refused):
+  args = runs.arguments('ppo', data, tmp_path / 'run', profile_steps='9:3')
+  assert 'config.profile_steps=9:3 must be' in refused(args, tmp_path)
 
 
 def test_a_package_that_is_not_installed(data, tmp_path, refused, monkeypatch):

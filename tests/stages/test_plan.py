@@ -162,6 +162,19 @@ def test_another_config_names_the_first_key(
   assert said in str(error.value)
 
 
+@pytest.mark.parametrize('done', [False, True])
+def test_a_trace_can_be_asked_for_at_any_time(plan, tmp_path, done):
+  _begin(tmp_path, 'pretrain', of='pretrain', done=done)
+  path = tmp_path / 'pretrain' / 'config.json'
+  wanted = [] if done else ['pretrain']
+  assert plan('pretrain', profile_steps='2:3') == wanted
+  old = json.loads(path.read_text())
+  del old['profile_steps']  # as of a run from before there was any
+  path.write_text(json.dumps(old))
+  assert plan('pretrain') == plan('pretrain', profile_steps='4') == wanted
+  assert json.loads(path.read_text()) == old
+
+
 def test_a_stage_under_way_keeps_its_config_in_any_run(plan, tmp_path):
   _begin(tmp_path, 'pretrain', done=False)
   with pytest.raises(errors.UserError, match='num_epochs: 1.0 -> 2.0'):
@@ -241,3 +254,15 @@ def test_a_stage_that_knew_fewer_options_of_models_goes_on(tmp_path, plan):
   assert plan('pretrain') == ['pretrain']
   with pytest.raises(errors.UserError, match='model.gated: False -> True'):
     plan('pretrain', model__gated=True)
+
+
+def test_a_stage_that_knew_no_attention_kernels_goes_on(tmp_path, plan):
+  _begin(tmp_path, 'pretrain', done=False)
+  path = tmp_path / 'pretrain' / 'config.json'
+  told = json.loads(path.read_text())
+  with pytest.raises(errors.UserError, match="attention_kernel: 'auto' -> 'xl"):
+    plan('pretrain', attention_kernel='xla')
+  del told['attention_kernel']
+  path.write_text(json.dumps(told))
+  for kernel in ('auto', 'xla'):
+    assert plan('pretrain', attention_kernel=kernel) == ['pretrain']

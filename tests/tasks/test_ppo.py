@@ -94,6 +94,24 @@ def test_rollouts_have_what_the_tests_need():
   assert abs(episodes['episodes']['kl']).mean() > 0.1
 
 
+def test_phases_end_when_their_arrays_are_there():
+  """And waiting for them changes nothing."""
+  task, laps = make_task(), []
+
+  def lap(phase, arrays):
+    leaves = jax.tree.leaves(arrays)
+    assert leaves and jax.block_until_ready(leaves)
+    laps.append(phase)
+
+  state = start(task)
+  state = state.replace(frozen=state.frozen | {'reference': small.policy(2)})
+  rows, key = small.ppo_rows(B), jax.random.key(0)
+  found, wanted = task.prepare(state, rows, key, lap), prepared(task)
+  jax.tree.map(np.testing.assert_array_equal, found, wanted)
+  # The updates before; a rollout and its scores; what sums them up.
+  assert laps == ['train', 'rollout', 'score', 'score']
+
+
 def test_ratio_is_one_before_the_first_update():
   """With the sampler's own log-probabilities, no forward pass between."""
   task = make_task()
@@ -122,8 +140,11 @@ def test_old_logprobs_in_bfloat16_are_the_trainers():
   task = make_task(models=tuple({**MODELS, 'policy': config}.items()))
   policy = small.policy()
   policy['layers'] = jax.tree.map(lambda x: x[:1], policy['layers'])
-  rows, keys = small.prompt_rows(B), decode.row_keys(jax.random.key(0), B)
-  rows |= jax.jit(task.rollout)(policy, rows, keys)
+  params = {'policy': policy, 'value': small.reward_model()}
+  frozen = {'reference': policy, 'reward_model': small.reward_model()}
+  state = small.state(task, params, frozen)
+  batch, _ = task.prepare(state, small.ppo_rows(B), jax.random.key(0))
+  rows = batch['episodes']
   again = jax.jit(task.policy_logprobs)(policy, rows)
   gap = np.where(rows['response_mask'], again - rows['logprobs'], 0.0)
   np.testing.assert_allclose(gap, 0.0, atol=1e-6)

@@ -1,0 +1,1 @@
+"""What a config costs on a topology, told without the hardware."""
