@@ -124,7 +124,7 @@ def _initialize(
   """Returns whether there are several processes, once they are connected."""
   if num_processes == 1:
     return False
-  found = coordinator is None and _launcher()
+  found = coordinator is None and launcher()
   if coordinator is None and not found:
     return False
   if process_id == 0:
@@ -164,8 +164,8 @@ def _check_port(coordinator: str) -> None:
     ) from error
 
 
-def _launcher() -> str:
-  """Names what may have started several processes, by its environment; ''.
+def launcher() -> str:
+  """Names what may have started several processes, by its traces; ''.
 
   JAX finds out the rest. It is asked only then, as it takes one task of SLURM
   or Open MPI to own one device of the host's eight, and any pod of Kubernetes

@@ -172,7 +172,6 @@ def accept(
   new = json.loads(json.dumps(config | {'init_from': old['init_from']}))
   keys = [key for key in overridden if key.startswith(f'stages.{stage}.')]
   keys = [key.removeprefix(f'stages.{stage}.') for key in keys]
-  keys = [key for key in keys if key.partition('.')[0] not in _FREE]
   for key in ('seed', 'data.validation_fraction', *keys):
     a, b = (_pick(config, key) for config in (old, new))
     if a != b:
