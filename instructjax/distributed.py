@@ -202,10 +202,15 @@ def barrier(name: str) -> None:
 
 
 def on_primary(write: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-  """Calls `write` in the first process; all return when its files are there."""
+  """Calls `write` in the first process; all return when its files are there.
+
+  It waits for the others before, too: what they have looked for in a folder
+  has not been written behind their backs.
+  """
+  barrier('before writing')
   if is_primary():
     write(*args, **kwargs)
-  barrier('on_primary')
+  barrier('written')
 
 
 def from_primary(
