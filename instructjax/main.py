@@ -5,7 +5,7 @@
 
 The same command again resumes where it stopped. Exit status: 0 when all is
 done, 2 for a wrong config, path or data file, 128 + signal number when Ctrl-C
-or SIGTERM asked to save and stop.
+or SIGTERM asked to save and stop, 75 when another process of the run has died.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def processes(argv: Sequence[str]) -> dict[str, Any]:
-  """Returns what a command line says of the run's processes, by flag.
+  """Returns what a command line says of the run's processes, by flag's name.
 
   Raises:
     UserError: for a part of it, or values that cannot be.

@@ -180,9 +180,7 @@ def eval_batches(
   num_rows = len(next(iter(rows.values()), ()))
   _check_batch_size(batch_size)
   for start in range(0, num_rows, batch_size):
-    index = start + (
-      np.arange(batch_size) if pick is None else pick(batch_size)
-    )
+    index = start + _picked(batch_size, pick)
     kept = index < num_rows
     yield {k: v[index % num_rows] for k, v in rows.items()}, kept
 
@@ -225,8 +223,12 @@ def _check_batch_size(batch_size: int) -> None:
 
 
 def _positions(iteration: int, batch_size: int, pick: Pick) -> np.ndarray:
+  return iteration * batch_size + _picked(batch_size, pick)
+
+
+def _picked(batch_size: int, pick: Pick) -> np.ndarray:
   rows = np.arange(batch_size) if pick is None else pick(batch_size)
-  return iteration * batch_size + rows.astype(np.int64)
+  return rows.astype(np.int64)
 
 
 def _shuffled(
