@@ -70,10 +70,11 @@ def run(
         feeds = find_records(config, root, missing[i + 1 :])
       else:
         train.train(root, settled, feeds, stop)
-      if stop() or stop():  # an answer comes one question late
+      if stop.now():
         break
     asked = measure.models(root, config.to_dict(), feeds, stop)
-  if stop.signal:
+    stopped = stop.now()
+  if stopped:
     log.info('saved and stopped; the same command goes on from here.')
     return 128 + stop.signal
   if not missing and not asked:
@@ -170,6 +171,10 @@ class StopSignal:
     before, self._asked = self._asked, distributed.largest(self._heard)
     self.signal = self.signal or int(before)
     return bool(self.signal)
+
+  def now(self) -> bool:
+    """As a call of it, but waits for what all have heard by now."""
+    return self() or self()
 
   def __enter__(self):
     if threading.current_thread() is threading.main_thread():
