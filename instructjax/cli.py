@@ -30,7 +30,7 @@ def run(command: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
   try:
     return command(argv)
   except errors.UserError as error:
-    print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
+    print(errors.line(error), file=sys.stderr)
     return 2
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr)

@@ -18,3 +18,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
   """Returns ` Did you mean 'x'?` for the closest known name, or ''."""
   close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
   return f" Did you mean '{close[0]}'?" if close else ''
+
+
+def line(error: UserError) -> str:
+  """Returns the one line that an entry point says."""
+  return f'error: {" ".join(str(error).split())}'

@@ -5,7 +5,7 @@
 
 The same command again resumes where it stopped. Exit status: 0 when all is
 done, 2 for a wrong config, path or data file, 128 + signal number when Ctrl-C
-or SIGTERM asked to save and stop.
+or SIGTERM asked to save and stop, 75 when another process of the run has died.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import argparse
 from collections.abc import Sequence
 import pathlib
 import sys
+from typing import Any
 
 from instructjax import cli
 from instructjax import errors
 
-FLAGS = ('--config', '--workdir', '--help', '-h')
+_HOSTS = ('coordinator', 'num_processes', 'process_id')
+FLAGS = ('--config', '--workdir', *map('--{}'.format, _HOSTS), '--help', '-h')
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,7 +47,62 @@ def parser() -> argparse.ArgumentParser:
     metavar='DIR',
     help='where checkpoints, metrics, samples and the report go',
   )
+  hosts = flags.add_argument_group(
+    'several processes',
+    'Found by themselves on Cloud TPU and GKE, under SLURM and Open MPI;'
+    ' elsewhere all three are needed. See docs/scaling.md.',
+  )
+  hosts.add_argument(
+    '--coordinator',
+    metavar='HOST:PORT',
+    help='of process 0, where all others reach it',
+  )
+  hosts.add_argument(
+    '--num_processes',
+    type=int,
+    metavar='N',
+    help='of the run; 1 runs alone, whatever cluster there is',
+  )
+  hosts.add_argument(
+    '--process_id', type=int, metavar='I', help='of this one, from 0'
+  )
   return flags
+
+
+def processes(argv: Sequence[str]) -> dict[str, Any]:
+  """Returns what a command line says of the run's processes, by flag's name.
+
+  Raises:
+    UserError: for a part of it, or values that cannot be.
+  """
+  flags = parser()
+  flags.error = cli.refuse
+  known = vars(flags.parse_known_args(argv)[0])
+  found = {name: known[name] for name in _HOSTS}
+  count, number = found['num_processes'], found['process_id']
+  missing = [f'--{name}' for name in _HOSTS if found[name] is None]
+  if 0 < len(missing) < 3 and not (count == 1 and len(missing) == 2):
+    raise errors.UserError(
+      'several processes need --coordinator, --num_processes and --process_id,'
+      f' given without {" and ".join(missing)}: give all three, or none where a'
+      ' cluster is found by itself.'
+    )
+  if count is not None and count < 1:
+    raise errors.UserError(f'--num_processes={count} must be at least 1.')
+  if missing:
+    return found
+  if not 0 <= number < count:
+    raise errors.UserError(
+      f'--process_id={number} must be from 0 to {count - 1}, as there are'
+      f' --num_processes={count}.'
+    )
+  host, _, port = found['coordinator'].rpartition(':')
+  if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+    raise errors.UserError(
+      f'--coordinator={found["coordinator"]} must read HOST:PORT: the address'
+      ' of process 0 and a free port on it, such as 10.0.0.1:1234.'
+    )
+  return found
 
 
 def parse(argv: Sequence[str]):
@@ -109,10 +166,13 @@ def _check_flag(flag: str, known: Sequence[str]) -> None:
 
 def command(argv: Sequence[str]) -> int:
   """Runs the command line; returns its exit status."""
-  arguments = parse(argv)
-  from instructjax import stages  # imports JAX: not before --help and typos
+  arguments, hosts = parse(argv), processes(argv)
+  # These import JAX: not before --help and typos.
+  from instructjax import distributed
+  from instructjax import stages
 
-  return stages.run(*arguments)
+  with distributed.connected(**hosts):
+    return stages.run(*arguments)
 
 
 if __name__ == '__main__':

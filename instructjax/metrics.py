@@ -14,7 +14,7 @@ import math
 import pathlib
 import sys
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import tensorboardX
@@ -23,6 +23,31 @@ import tqdm
 from instructjax import clock as clock_lib
 
 log = logging.getLogger('instructjax')
+
+
+class Log(Protocol):
+  """What an iteration's numbers are given to; its `clock` times them."""
+
+  clock: clock_lib.Clock
+
+  def __call__(self, iteration: int, state: Any, metrics: Mapping) -> None:
+    """Takes the numbers of one iteration (trainer.fit)."""
+
+  def close(self) -> None:
+    """Writes down what is left."""
+
+
+class Silence:
+  """The log of a process that writes none."""
+
+  def __init__(self):
+    self.clock = clock_lib.Clock()
+
+  def __call__(self, iteration: int, state: Any, metrics: Mapping) -> None:
+    """Drops them."""
+
+  def close(self) -> None:
+    """Does nothing."""
 
 
 class MetricsLog:

@@ -21,7 +21,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from instructjax import distributed
 from instructjax import errors
+from instructjax import sharding
 from instructjax.models import config as model_config
 from instructjax.models import heads
 from instructjax.models import transformer
@@ -148,8 +150,14 @@ def from_python(function: Callable, decode: Callable) -> Score:
     extra = {}
     if wants_prompts:
       extra['prompts'] = _texts(prompts, prompt_mask, decode)
-    scores = _checked(function(texts, **extra), texts, name)
-    return jnp.asarray(scores)
+
+    def ask():
+      return _checked(function(texts, **extra), texts, name)
+
+    # One process asks about all texts: a rule may compare them, cost money, or
+    # answer otherwise the next time.
+    like = np.zeros(len(texts), np.float32)
+    return jnp.asarray(distributed.from_primary(ask, like))
 
   return score
 
@@ -177,7 +185,7 @@ def _checked(scores: Any, texts: list[str], name: str) -> np.ndarray:
 
 
 def _texts(tokens, mask, decode) -> list[str]:
-  rows = zip(np.asarray(tokens), np.asarray(mask), strict=True)
+  rows = zip(*sharding.to_host((tokens, mask)), strict=True)
   return [decode(row[keep].tolist()) for row, keep in rows]
 
 

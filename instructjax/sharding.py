@@ -21,6 +21,7 @@ from typing import Any
 
 import jax
 from jax.experimental import mesh_utils
+from jax.experimental import multihost_utils
 import numpy as np
 
 from instructjax import errors
@@ -256,9 +257,51 @@ def on_device(tree: PyTree) -> PyTree:
   return jax.tree.map(fetch, tree)
 
 
+def own_rows(size: int, mesh: jax.sharding.Mesh) -> np.ndarray:
+  """Returns i64[n], the rows of a batch that this process's devices hold.
+
+  They need not follow each other, as a mesh may order the devices of a pod by
+  their wires; and where the tensor axis spans processes, several of them hold
+  the same rows.
+
+  Args:
+    size: rows of the whole batch; the data and fsdp axes divide it.
+    mesh: from make_mesh.
+  """
+  spread = jax.sharding.NamedSharding(mesh, BATCH)
+  parts = spread.addressable_devices_indices_map((size,)).values()
+  return np.unique(np.concatenate([np.arange(size)[part] for part in parts]))
+
+
 def put_batch(batch: PyTree, mesh: jax.sharding.Mesh) -> PyTree:
-  """Moves a batch of NumPy rows to the devices, split over data and fsdp."""
-  return jax.device_put(batch, jax.sharding.NamedSharding(mesh, BATCH))
+  """Moves a batch of NumPy rows to the devices, split over data and fsdp.
+
+  Args:
+    batch: of each array the rows that `own_rows` says; all of them, where this
+      process holds all devices.
+    mesh: from make_mesh.
+
+  Returns:
+    The whole batch, of which each process holds its rows.
+  """
+  spread = jax.sharding.NamedSharding(mesh, BATCH)
+  if spread.is_fully_addressable:
+    return jax.device_put(batch, spread)
+  blocks = num_row_shards(mesh)
+  own = own_rows(blocks, mesh)
+
+  def put(rows):
+    size = len(rows) * blocks // len(own)
+    places = own_rows(size, mesh)
+
+    def part(index):
+      start, stop, _ = index[0].indices(size)
+      first = np.searchsorted(places, start)
+      return rows[first : first + stop - start]
+
+    return jax.make_array_from_callback((size, *rows.shape[1:]), spread, part)
+
+  return jax.tree.map(put, batch)
 
 
 def check_batch(name: str, size: int, parts: int, mesh) -> None:
@@ -281,5 +324,13 @@ def check_batch(name: str, size: int, parts: int, mesh) -> None:
 
 
 def to_host(tree: PyTree) -> PyTree:
-  """Copies a pytree of arrays to NumPy."""
-  return jax.tree.map(np.asarray, tree)
+  """Copies a pytree of arrays to NumPy; whole, in every process."""
+
+  def copy(x):
+    if isinstance(x, jax.Array) and not (
+      x.is_fully_addressable or x.is_fully_replicated
+    ):
+      return multihost_utils.process_allgather(x, tiled=True)
+    return np.asarray(x)
+
+  return jax.tree.map(copy, tree)

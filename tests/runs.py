@@ -258,8 +258,13 @@ def numbers(folder: pathlib.Path) -> list[dict]:
 
 def tree(folder: pathlib.Path) -> dict[str, np.ndarray]:
   """Reads whatever arrays orbax wrote to a folder, by path."""
+  place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   with ocp.StandardCheckpointer() as checkpointer:
-    found = checkpointer.restore(folder.absolute())
+    told = checkpointer.metadata(folder.absolute()).item_metadata.tree
+    target = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), told
+    )
+    found = checkpointer.restore(folder.absolute(), target)
   leaves, _ = jax.tree_util.tree_flatten_with_path(found)
   return {jax.tree_util.keystr(k): np.asarray(v) for k, v in leaves}
 

@@ -28,12 +28,21 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from instructjax import distributed
 from instructjax import errors
 
 PyTree = Any
 log = logging.getLogger('instructjax')
 # Orbax narrates every save; what goes wrong reaches us as an exception.
 logging.getLogger('absl').setLevel(logging.CRITICAL + 1)
+
+
+class _Manager(ocp.CheckpointManager):
+  """Orbax's, that leaves preemption to us: JAX can be asked by one only."""
+
+  def reached_preemption(self, step: int) -> bool:
+    del step
+    return False
 
 
 class Checkpointer:
@@ -49,7 +58,7 @@ class Checkpointer:
     options = ocp.CheckpointManagerOptions(
       max_to_keep=keep, enable_async_checkpointing=True
     )
-    self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+    self._manager = _Manager(folder.absolute(), options=options)
 
   def save(self, iteration: int, state: PyTree) -> None:
     """Starts writing; returns as soon as the state may be donated again."""
@@ -66,14 +75,20 @@ class Checkpointer:
       abstract: jax.ShapeDtypeStructs with shardings, like the state.
 
     Raises:
-      UserError: if there are checkpoints and none can be read; nothing is
-        changed then.
+      UserError: if there are checkpoints and none can be read, or of several
+        processes one cannot read the newest; nothing is changed then.
     """
     broken = {}
     for step in sorted(self._manager.all_steps(), reverse=True):
       try:
         state = self._restore(step, abstract)
       except _UnreadableError as error:
+        if jax.process_count() > 1:  # others may have read their part of it
+          raise errors.UserError(
+            f'process {jax.process_index()} cannot read the checkpoint'
+            f' {self.folder / str(step)} ({error}): rename it to {step}.broken'
+            ' to go on from the one before.'
+          ) from None
         broken[step] = str(error)
         continue
       self._set_aside(broken, step)
@@ -137,15 +152,19 @@ def save_model(
     tokenizer: path of the tokenizer's file or folder, whose name it keeps.
   """
   folder = folder.absolute()
-  folder.parent.mkdir(parents=True, exist_ok=True)
-  temporary = part_of(folder)
+  temporary = _part(folder)
+  distributed.on_primary(part_of, folder)
   with ocp.StandardCheckpointer() as checkpointer:
     checkpointer.save(temporary / 'params', params)
-  copy = shutil.copytree if tokenizer.is_dir() else shutil.copy
-  copy(tokenizer, temporary / tokenizer.name)
-  write_json(temporary / 'model.json', description)
-  shutil.rmtree(folder, ignore_errors=True)
-  temporary.rename(folder)
+
+  def complete():
+    copy = shutil.copytree if tokenizer.is_dir() else shutil.copy
+    copy(tokenizer, temporary / tokenizer.name)
+    write_json(temporary / 'model.json', description)
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
+
+  distributed.on_primary(complete)
 
 
 def check_new(folder: pathlib.Path) -> None:
@@ -160,9 +179,14 @@ def check_new(folder: pathlib.Path) -> None:
 def part_of(folder: pathlib.Path) -> pathlib.Path:
   """Returns where a folder is put together before it gets its name, clean of
   what a killed run may have left there."""
-  temporary = folder.with_name(f'.{folder.name}.part')
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  temporary = _part(folder)
   shutil.rmtree(temporary, ignore_errors=True)
   return temporary
+
+
+def _part(folder: pathlib.Path) -> pathlib.Path:
+  return folder.with_name(f'.{folder.name}.part')
 
 
 def describe_model(folder: pathlib.Path) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 A loader keeps no position: `from_iteration(i)` gives what an uninterrupted run
 would have seen from iteration i on, so a resumed run needs no saved iterator.
 Rows are shuffled anew every epoch and batches run across the seam of two
-epochs, so a batch may be larger than the data.
+epochs, so a batch may be larger than the data. Where several processes share
+the work, each picks its rows of every batch, and gathers no others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 import fractions
 import functools
 import math
@@ -21,6 +22,8 @@ from instructjax import errors
 
 Batch = dict[str, np.ndarray]
 Rows = Mapping[str, np.ndarray]
+# Size of a batch -> the rows of it that are wanted, i64[n]; None wants all.
+Pick = Callable[[int], np.ndarray] | None
 
 # Far beyond any run, within what grain's indices can hold.
 _ITERATIONS = 2**48
@@ -30,10 +33,10 @@ _PREFETCH = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
 class Source(Protocol):
   """Anything with batches by number; what the trainer iterates over."""
 
-  def batch(self, iteration: int) -> dict:
-    """Returns the batch of one iteration."""
+  def batch(self, iteration: int, pick: Pick = None) -> dict:
+    """Returns the batch of one iteration, or the rows picked of it."""
 
-  def from_iteration(self, iteration: int) -> Iterator[dict]:
+  def from_iteration(self, iteration: int, pick: Pick = None) -> Iterator[dict]:
     """Yields the batches from one iteration on, without end."""
 
 
@@ -55,15 +58,17 @@ class Loader:
     self.num_rows = _num_rows(rows)
     _check_batch_size(batch_size)
 
-  def batch(self, iteration: int) -> Batch:
+  def batch(self, iteration: int, pick: Pick = None) -> Batch:
     """Returns {name: array [batch_size, ...]} of one iteration."""
-    positions = _positions(iteration, self.batch_size)
+    positions = _positions(iteration, self.batch_size, pick)
     order = _shuffled(positions, self.num_rows, self.seed)
     return {name: array[order] for name, array in self.rows.items()}
 
-  def from_iteration(self, iteration: int) -> Iterator[Batch]:
+  def from_iteration(
+    self, iteration: int, pick: Pick = None
+  ) -> Iterator[Batch]:
     """Yields batches from one iteration on, read ahead in a thread."""
-    return _iterate(self, iteration)
+    return _iterate(self, iteration, pick)
 
   def iterations(self, epochs: float = 1) -> int:
     """Returns how many iterations pass over the rows `epochs` times."""
@@ -111,9 +116,9 @@ class Mixture:
     self.fraction = fractions.Fraction(fraction).limit_denominator(10_000)
     _check_batch_size(batch_size)
 
-  def batch(self, iteration: int) -> Batch:
+  def batch(self, iteration: int, pick: Pick = None) -> Batch:
     """Returns {name: array [batch_size, ...]} of one iteration."""
-    positions = _positions(iteration, self.batch_size)
+    positions = _positions(iteration, self.batch_size, pick)
     share, whole = self.fraction.numerator, self.fraction.denominator
     others = positions * share // whole
     from_other = (positions + 1) * share // whole > others
@@ -123,15 +128,17 @@ class Mixture:
     theirs = _shuffled(others[from_other], self._num_other, self.seed, stream=1)
     result = {}
     for name, array in self.rows.items():
-      mixed = np.empty((self.batch_size, *array.shape[1:]), array.dtype)
+      mixed = np.empty((len(positions), *array.shape[1:]), array.dtype)
       mixed[~from_other] = array[mine]
       mixed[from_other] = self.other[name][theirs]
       result[name] = mixed
     return result
 
-  def from_iteration(self, iteration: int) -> Iterator[Batch]:
+  def from_iteration(
+    self, iteration: int, pick: Pick = None
+  ) -> Iterator[Batch]:
     """Yields batches from one iteration on, read ahead in a thread."""
-    return _iterate(self, iteration)
+    return _iterate(self, iteration, pick)
 
   def iterations(self, epochs: float = 1) -> int:
     """Returns how many iterations pass over `rows` (not `other`) so often."""
@@ -146,23 +153,26 @@ class Joint:
     """Makes a joint loader, e.g. Joint({'prompts': a, 'ptx': b})."""
     self.loaders = dict(loaders)
 
-  def batch(self, iteration: int) -> dict[str, dict]:
+  def batch(self, iteration: int, pick: Pick = None) -> dict[str, dict]:
     """Returns {name: that loader's batch} of one iteration."""
-    return {name: x.batch(iteration) for name, x in self.loaders.items()}
+    return {name: x.batch(iteration, pick) for name, x in self.loaders.items()}
 
-  def from_iteration(self, iteration: int) -> Iterator[dict[str, dict]]:
+  def from_iteration(
+    self, iteration: int, pick: Pick = None
+  ) -> Iterator[dict[str, dict]]:
     """Yields batches from one iteration on, read ahead in a thread."""
-    return _iterate(self, iteration)
+    return _iterate(self, iteration, pick)
 
 
 def eval_batches(
-  rows: Rows, batch_size: int
+  rows: Rows, batch_size: int, pick: Pick = None
 ) -> Iterator[tuple[Batch, np.ndarray]]:
   """Yields all rows once, in order, in batches of one shape.
 
   Args:
     rows: arrays with one leading axis N; none, or N = 0, give no batch.
     batch_size: rows a batch; the last one is filled up with repeated rows.
+    pick: the rows of each batch that are wanted.
 
   Yields:
     {name: array [batch_size, ...]} and bool[batch_size], False on repeats.
@@ -170,7 +180,7 @@ def eval_batches(
   num_rows = len(next(iter(rows.values()), ()))
   _check_batch_size(batch_size)
   for start in range(0, num_rows, batch_size):
-    index = np.arange(start, start + batch_size)
+    index = start + _picked(batch_size, pick)
     kept = index < num_rows
     yield {k: v[index % num_rows] for k, v in rows.items()}, kept
 
@@ -178,18 +188,18 @@ def eval_batches(
 class _Batches:
   """A source as the random-access sequence grain reads from."""
 
-  def __init__(self, source: Source):
-    self._source = source
+  def __init__(self, source: Source, pick: Pick):
+    self._source, self._pick = source, pick
 
   def __len__(self) -> int:
     return _ITERATIONS
 
   def __getitem__(self, iteration: int) -> dict:
-    return self._source.batch(int(iteration))
+    return self._source.batch(int(iteration), self._pick)
 
 
-def _iterate(source: Source, iteration: int) -> Iterator[dict]:
-  dataset = grain.MapDataset.source(_Batches(source))[int(iteration) :]
+def _iterate(source: Source, iteration: int, pick: Pick) -> Iterator[dict]:
+  dataset = grain.MapDataset.source(_Batches(source, pick))[int(iteration) :]
   return iter(dataset.to_iter_dataset(_PREFETCH))
 
 
@@ -212,9 +222,13 @@ def _check_batch_size(batch_size: int) -> None:
     )
 
 
-def _positions(iteration: int, batch_size: int) -> np.ndarray:
-  start = iteration * batch_size
-  return np.arange(start, start + batch_size, dtype=np.int64)
+def _positions(iteration: int, batch_size: int, pick: Pick) -> np.ndarray:
+  return iteration * batch_size + _picked(batch_size, pick)
+
+
+def _picked(batch_size: int, pick: Pick) -> np.ndarray:
+  rows = np.arange(batch_size) if pick is None else pick(batch_size)
+  return rows.astype(np.int64)
 
 
 def _shuffled(

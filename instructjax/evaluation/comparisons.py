@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from instructjax import rewards
+from instructjax import sharding
 from instructjax.evaluation import statistics
 from instructjax.models import config as config_lib
 
@@ -34,10 +35,10 @@ def make_scores(config: config_lib.ModelConfig) -> Callable[..., dict]:
   def scores(params: Any, batches: Iterable) -> dict[str, np.ndarray]:
     found = []
     for batch, row_mask in batches:
-      keep = np.asarray(row_mask)
       row = {k: batch[k] for k in ('ranks', 'mask', 'labeler')}
       row['scores'] = score(params, batch)
-      found.append({k: np.asarray(v)[keep] for k, v in row.items()})
+      row, keep = sharding.to_host((row, row_mask))
+      found.append({k: v[keep] for k, v in row.items()})
     return {k: np.concatenate([row[k] for row in found]) for k in found[0]}
 
   return scores

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from instructjax import rewards
+from instructjax import sharding
 from instructjax.models import config as config_lib
 from instructjax.sampling import decode
 from instructjax.sampling import logprobs as logprobs_lib
@@ -114,8 +115,8 @@ def make_rollouts(
         )
       if reference is not None:
         kept['kl'] = divergence(params, reference, rows)
-      keep = np.asarray(row_mask)
-      found.append({k: np.asarray(v)[keep] for k, v in kept.items()})
+      kept, keep = sharding.to_host((kept, row_mask))
+      found.append({k: v[keep] for k, v in kept.items()})
     return {k: np.concatenate([row[k] for row in found]) for k in found[0]}
 
   return rollouts

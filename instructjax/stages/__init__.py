@@ -21,6 +21,7 @@ from typing import Any
 import jax
 
 from instructjax import config as config_lib
+from instructjax import distributed
 from instructjax import errors
 from instructjax import host_memory
 from instructjax.data import feeds as feeds_lib
@@ -56,7 +57,7 @@ def run(
   missing = plan(config, root, overridden)
   measure.check(config.to_dict())
   feeds = find_records(config, root, missing)
-  workdir.open_folder(root)
+  _agree(config, root, missing)
   _cache_compilations()
   if jax.default_backend() == 'cpu':
     host_memory.keep_freed_memory()
@@ -69,17 +70,31 @@ def run(
         feeds = find_records(config, root, missing[i + 1 :])
       else:
         train.train(root, settled, feeds, stop)
-      if stop.signal:
+      if stop.now():
         break
     asked = measure.models(root, config.to_dict(), feeds, stop)
-  if stop.signal:
+    stopped = stop.now()
+  if stopped:
     log.info('saved and stopped; the same command goes on from here.')
     return 128 + stop.signal
   if not missing and not asked:
     log.info('%s is finished: nothing to do.', config.stage)
-  report.write(root)
+  distributed.on_primary(report.write, root)
   log.info('report: %s', root / 'report.md')
   return 0
+
+
+def _agree(
+  config: Any, root: pathlib.Path, missing: list[dict[str, Any]]
+) -> None:
+  """Opens the run's folder; raises UserError if all do not see the same."""
+  distributed.on_primary(workdir.open_folder, root)
+  distributed.check_shared(root)
+  distributed.check_same(
+    'what they were told to run, or what they find of it: give all of them the'
+    ' same command, and a --workdir that all hosts share',
+    [config.to_dict(), missing],
+  )
 
 
 def find_records(
@@ -130,14 +145,36 @@ def plan(
 
 
 class StopSignal:
-  """Ctrl-C and SIGTERM ask to save and stop; a second one stops at once."""
+  """Ctrl-C and SIGTERM ask to save and stop; a second one stops at once.
+
+  Several processes stop together, whichever was asked: each says after every
+  iteration what it has heard, and learns one iteration later what all have,
+  so that nobody waits for the answer.
+
+  Attributes:
+    signal: the number of the signal that all are to stop for; 0 = none.
+  """
 
   def __init__(self):
     self.signal = 0
+    self._heard = self._asked = self._asks = 0
     self._old: dict[int, Callable | int | None] = {}
 
   def __call__(self) -> bool:
+    """Whether to stop; all processes ask equally often."""
+    if jax.process_count() == 1:
+      self.signal = self._heard
+      return bool(self.signal)
+    self._asks += 1
+    if distributed.noticed(self._asks):
+      self.signal = signal.SIGTERM
+    before, self._asked = self._asked, distributed.largest(self._heard)
+    self.signal = self.signal or int(before)
     return bool(self.signal)
+
+  def now(self) -> bool:
+    """As a call of it, but waits for what all have heard by now."""
+    return self() or self()
 
   def __enter__(self):
     if threading.current_thread() is threading.main_thread():
@@ -151,9 +188,9 @@ class StopSignal:
 
   def _handle(self, number, frame) -> None:
     del frame
-    if self.signal:
+    if self._heard:
       raise KeyboardInterrupt
-    self.signal = number
+    self._heard = number
     log.warning('stopping: saving at the next step (again to stop at once).')
 
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from instructjax import sharding
 from instructjax.data import vocabulary
 from instructjax.models import config as model_config
 from instructjax.sampling import decode
@@ -123,8 +124,8 @@ class Model:
     for rows, count in _batches(len(pairs), self.batch_size):
       prompts = self._padded([pages[i] for i in rows], prompt_width, 'left')
       responses = self._padded([ends[i] for i in rows], width, 'right')
-      nats = score(self.params, *prompts, *responses)
-      found += np.asarray(nats, np.float64)[:count].tolist()
+      nats = sharding.to_host(score(self.params, *prompts, *responses))
+      found += nats.astype(np.float64)[:count].tolist()
     return found
 
   def _sample(
@@ -161,7 +162,7 @@ class Model:
     self, found: tuple[jax.Array, jax.Array], count: int
   ) -> list[tuple[Ids, bool]]:
     eos = self.tokenizer.eos_id
-    kept = zip(*(np.asarray(x)[:count] for x in found), strict=True)
+    kept = zip(*(x[:count] for x in sharding.to_host(found)), strict=True)
     ids = [row[keep].tolist() for row, keep in kept]
     return [([i for i in row if i != eos], eos in row) for row in ids]
 

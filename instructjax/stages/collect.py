@@ -24,6 +24,7 @@ import pathlib
 import time
 from typing import Any
 
+from instructjax import distributed
 from instructjax import sharding
 from instructjax.microworld import files
 from instructjax.microworld import labelers
@@ -57,7 +58,7 @@ def collect(
   world = files.load_world(root / files.FOLDER)
   policy = _model(root, config, 'policy')
   base = _model(root, config, 'base', form=prefix.form(world), one_line=True)
-  workdir.write_config(root, config)
+  distributed.on_primary(workdir.write_config, root, config)
   ranked = _fitting(prompts_lib.training(world)['ranked'], policy)
   tested = _fitting(prompts_lib.testing(world), policy)
   asked = [*ranked, *tested]
@@ -66,20 +67,24 @@ def collect(
     return
   to_train, to_test = responses[: len(ranked)], responses[len(ranked) :]
   people, others = labelers.training(world), labelers.testing(world)
-  for name, group, asked, found in (
-    ('labelers_test', people, tested, to_test),
-    ('labelers_heldout', others, tested, to_test),
-    ('comparisons', people, ranked, to_train),
-  ):
-    rows = rank(world, group, asked, found, name)
-    files.write_rows(root / files.FOLDER / f'{name}.jsonl', rows)
+
+  def write():
+    for name, group, asked, found in (
+      ('labelers_test', people, tested, to_test),
+      ('labelers_heldout', others, tested, to_test),
+      ('comparisons', people, ranked, to_train),
+    ):
+      rows = rank(world, group, asked, found, name)
+      files.write_rows(root / files.FOLDER / f'{name}.jsonl', rows)
+    microworld.finish(root, config, counts, time.perf_counter() - begun)
+
   counts = {
     'prompts': len(ranked),
     'responses': sum(map(len, to_train)),
     'test_prompts': len(tested),
     'test_responses': sum(map(len, to_test)),
   }
-  microworld.finish(root, config, counts, time.perf_counter() - begun)
+  distributed.on_primary(write)
 
 
 def _model(

@@ -7,6 +7,7 @@ config.max_eval_rows rows; `final(...)` the stage's summary, on all of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+import functools
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ def batches(rows: Mapping, mesh) -> Iterator:
   unit = mesh.shape['data'] * mesh.shape['fsdp']
   size = min(64, len(next(iter(rows.values()))))
   size = -(-size // unit) * unit
-  for pair in loader.eval_batches(rows, size):
+  pick = functools.partial(sharding.own_rows, mesh=mesh)
+  for pair in loader.eval_batches(rows, size, pick):
     yield sharding.put_batch(pair, mesh)
 
 

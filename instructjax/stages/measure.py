@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 
+from instructjax import distributed
 from instructjax import errors
 from instructjax import sharding
 from instructjax.checkpoints import orbax_io
@@ -116,7 +117,7 @@ def models(
   if not missing or should_stop():
     return False
   asking = _prepare(root, config, feeds)
-  workdir.open_folder(root / measured.FOLDER)
+  distributed.on_primary(workdir.open_folder, root / measured.FOLDER)
   for number, (name, identity) in enumerate(missing.items(), 1):
     if should_stop():
       break
@@ -125,7 +126,8 @@ def models(
     measure = _judgment if identity['manner'] == 'reward' else _answers
     found = {'of': identity, **measure(asking, name)}
     found['wall_seconds'] = time.perf_counter() - begun
-    orbax_io.write_json(root / measured.FOLDER / f'{name}.json', found)
+    path = root / measured.FOLDER / f'{name}.json'
+    distributed.on_primary(orbax_io.write_json, path, found)
   return True
 
 

@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 from instructjax import config as config_lib
+from instructjax import distributed
 from instructjax.checkpoints import orbax_io
 from instructjax.microworld import files
 from instructjax.microworld import world
@@ -41,10 +42,14 @@ def write(
   """
   del should_stop
   begun = time.perf_counter()
-  workdir.write_config(root, config)
   sizes = world.WorldConfig(seed=config['seed'], **config['world'])
-  counts = files.write(root / files.FOLDER, sizes)
-  finish(root, config, counts, time.perf_counter() - begun)
+
+  def make():
+    workdir.write_config(root, config)
+    counts = files.write(root / files.FOLDER, sizes)
+    finish(root, config, counts, time.perf_counter() - begun)
+
+  distributed.on_primary(make)
 
 
 def finish(

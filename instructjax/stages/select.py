@@ -17,6 +17,7 @@ import pathlib
 import shutil
 from typing import Any
 
+from instructjax import distributed
 from instructjax import rewards
 from instructjax.checkpoints import orbax_io
 from instructjax.data import vocabulary
@@ -139,10 +140,13 @@ def choose_epoch(root: pathlib.Path, name: str, tokenizer, feeds, mesh) -> None:
     found = answer(start.load(mesh), batches, reward_params=reward_params)
     means[epoch] = statistics.bootstrap(found['scores'], seed=config['seed'])
   best = max(means, key=lambda epoch: means[epoch]['mean'])
-  _hand_on(folder, _epochs(folder)[best])
-  orbax_io.write_json(
-    done, {'by': 'reward_model', 'epoch': best, 'reward': means}
-  )
+
+  def hand_on():
+    _hand_on(folder, _epochs(folder)[best])
+    found = {'by': 'reward_model', 'epoch': best, 'reward': means}
+    orbax_io.write_json(done, found)
+
+  distributed.on_primary(hand_on)
   log.info('%s: epoch %d has the best reward.', name, best)
 
 

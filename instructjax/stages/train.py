@@ -15,6 +15,7 @@ import uuid
 import jax
 import numpy as np
 
+from instructjax import distributed
 from instructjax import errors
 from instructjax import metrics as metrics_lib
 from instructjax import rewards
@@ -97,12 +98,17 @@ def prepare(
   try:
     stage = _prepare(root, config, feeds)
   except errors.UserError:
-    if is_new:
+    if is_new and distributed.is_primary():
       vocabulary.remove(root)
     raise
-  workdir.write_config(root, config)
-  orbax_io.write_json(stage.folder / 'data.json', feeds.counts)
+  distributed.on_primary(_begin, stage)
   return stage
+
+
+def _begin(stage: Stage) -> None:
+  """Writes down that a stage has started, and with what."""
+  workdir.write_config(stage.root, stage.config)
+  orbax_io.write_json(stage.folder / 'data.json', stage.feeds.counts)
 
 
 def _prepare(root, config, feeds) -> Stage:
@@ -139,10 +145,12 @@ def find_tokenizer(
       folder = workdir.model_folder(root, value)
       workdir.describe(folder)  # says what is wrong with the folder
       found = workdir.load_tokenizer(folder)
-      vocabulary.keep(found, root)
+      distributed.on_primary(vocabulary.keep, found, root)
       return found
   size, path = config['tokenizer']['vocab_size'], root / vocabulary.FILE
-  return tokenizer_lib.Tokenizer.train(feeds.texts(), size, str(path))
+  train = tokenizer_lib.Tokenizer.train
+  distributed.on_primary(lambda: train(feeds.texts(), size, str(path)))
+  return workdir.load_tokenizer(root)
 
 
 def find_starts(root, config, tokenizer, feeds, mesh):
@@ -202,7 +210,7 @@ def start(stage: Stage, checkpointer: orbax_io.Checkpointer):
   if state.frozen:
     # A run killed before its first checkpoint may have left those of models
     # that have changed since.
-    shutil.rmtree(frozen_folder, ignore_errors=True)
+    distributed.on_primary(shutil.rmtree, frozen_folder, ignore_errors=True)
     orbax_io.save_tree(frozen_folder, state.frozen)
   return state, optimizer, rates
 
@@ -218,11 +226,12 @@ def loop(stage, state, optimizer, rates, checkpointer, should_stop):
   begin = int(state.iteration)
   step = state_lib.train_step(config, stage.task, optimizer, state)
   metrics_log = open_log(stage, begin)
-  steps = config['profile_steps']
+  steps = config['profile_steps'] if distributed.is_primary() else ''
   profiler = profile.Profile(stage.folder / 'profile', steps, begin)
+  own = functools.partial(sharding.own_rows, mesh=stage.mesh)
   batches = (
     sharding.put_batch(batch, stage.mesh)
-    for batch in stage.data.source.from_iteration(begin)
+    for batch in stage.data.source.from_iteration(begin, own)
   )
   try:
     return trainer.fit(
@@ -241,8 +250,10 @@ def loop(stage, state, optimizer, rates, checkpointer, should_stop):
     metrics_log.close()
 
 
-def open_log(stage: Stage, begin: int) -> metrics_lib.MetricsLog:
+def open_log(stage: Stage, begin: int) -> metrics_lib.Log:
   """Opens the stage's metrics, with W&B and early warnings if they apply."""
+  if not distributed.is_primary():
+    return metrics_lib.Silence()
   config, wandb = stage.config, None
   if config['wandb_project']:
     import wandb as package  # an extra
@@ -321,8 +332,10 @@ def _samples_hook(stage: Stage) -> trainer.Hook:
 
   def hook(iteration, state, metrics):
     del metrics
-    metrics_lib.keep_until(path, iteration - 1)
     lines = stage.evaluation.samples(iteration, state)
+    if not distributed.is_primary():
+      return
+    metrics_lib.keep_until(path, iteration - 1)
     with path.open('a') as file:
       file.writelines(json.dumps(line) + '\n' for line in lines)
 
@@ -352,17 +365,23 @@ def finish(stage: Stage, state) -> None:
       tokenizer=vocabulary.find(stage.root),
     )
   if config.get('save_epochs'):
-    chosen = select.hand_on_first(stage.folder, config['select_by'])
-    summary['epochs'] = chosen
-    if 'validation_loss' in summary:  # of the model that is handed on
-      summary['validation_loss_last'] = summary['validation_loss']
-      summary['validation_loss'] = chosen['validation_loss'][chosen['epoch']]
+    distributed.on_primary(_hand_on_epoch, stage, summary)
     select.choose_epoch(
       stage.root, config['stage'], stage.tokenizer, stage.feeds, stage.mesh
     )
   summary |= {'iterations': stage.total, 'step': int(state.step)}
-  orbax_io.write_json(stage.folder / 'summary.json', summary)
+  path = stage.folder / 'summary.json'
+  distributed.on_primary(orbax_io.write_json, path, summary)
   log.info('%s finished.', config['stage'])
+
+
+def _hand_on_epoch(stage: Stage, summary: dict[str, Any]) -> None:
+  """Makes an epoch's model the stage's result, and says so in the summary."""
+  chosen = select.hand_on_first(stage.folder, stage.config['select_by'])
+  summary['epochs'] = chosen
+  if 'validation_loss' in summary:  # of the model that is handed on
+    summary['validation_loss_last'] = summary['validation_loss']
+    summary['validation_loss'] = chosen['validation_loss'][chosen['epoch']]
 
 
 def _rivals(stage: Stage) -> dict[str, Any]:

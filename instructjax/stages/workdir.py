@@ -35,8 +35,8 @@ from instructjax.models import config as model_config
 
 Plain = dict[str, Any]
 log = logging.getLogger('instructjax')
-# What may change in a started stage.
-_FREE = ('profile_steps',)
+# What may change in a started stage: no result depends on it, but for rounding.
+_FREE = ('mesh', 'profile_steps')
 
 
 def open_folder(folder: pathlib.Path) -> None:
@@ -192,10 +192,12 @@ def _pick(config: Any, key: str) -> Any:
 
 
 def write_config(root: pathlib.Path, config: Plain) -> None:
-  """Writes down with which config a stage starts; it must keep it."""
+  """Writes down with which config a stage starts; it must keep it but for
+  what is free to change."""
   folder = root / config['stage']
   open_folder(folder)
-  if not (folder / 'config.json').exists():
+  old = stage_config(root, config['stage'])
+  if old is None or any(old.get(key) != config.get(key) for key in _FREE):
     orbax_io.write_json(folder / 'config.json', config)
 
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from instructjax import rewards
+from instructjax import sharding
 from instructjax.losses import preference
 from instructjax.models import config as model_config
 from instructjax.models import flops
@@ -122,7 +123,8 @@ def calibrate(
       batch['responses'],
       batch['response_mask'],
     )
-    found.append(np.asarray(scores, np.float64)[np.asarray(row_mask)])
+    scores, keep = sharding.to_host((scores, row_mask))
+    found.append(scores.astype(np.float64)[keep])
   scores = np.concatenate(found)
   mean = scores.mean()
   head = dict(params['head'])

@@ -52,6 +52,51 @@ def test_starting_anywhere_continues_the_run(name):
 
 
 @pytest.mark.parametrize('name', SOURCES)
+def test_processes_pick_the_same_batch_apart(name):
+  source = SOURCES[name]()
+  picks = [
+    lambda size: np.arange(size)[0::2],
+    lambda size: np.arange(size)[1::2],
+  ]
+  for iteration in (0, 3):
+    whole = source.batch(iteration)
+    parts = [source.batch(iteration, pick) for pick in picks]
+    read = [next(source.from_iteration(iteration, pick)) for pick in picks]
+    assert all(map(_equal, parts, read))
+    for part, first in zip(parts, (0, 1), strict=True):
+      assert _equal(part, _every_other(whole, first))
+
+
+def _every_other(batch, first):
+  if isinstance(batch, dict):
+    return {name: _every_other(rows, first) for name, rows in batch.items()}
+  return batch[first::2]
+
+
+class _Watched(np.ndarray):
+  """Rows that remember which of them were asked for."""
+
+  def __getitem__(self, index):
+    self.asked = index
+    return np.asarray(super().__getitem__(index))
+
+
+def _last_two(size):
+  return np.arange(size - 2, size)
+
+
+def test_a_process_gathers_its_rows_only():
+  tokens = np.arange(40).reshape(20, 2).view(_Watched)
+  source = loader.Loader({'tokens': tokens}, 8, seed=1)
+  own = source.batch(2, lambda size: np.arange(size // 2, size))['tokens']
+  assert len(tokens.asked) == len(own) == 4
+  found = list(loader.eval_batches({'tokens': tokens}, 8, _last_two))
+  assert len(tokens.asked) == 2
+  kept = [keep.tolist() for _, keep in found]
+  assert kept == [[True, True], [True, True], [False, False]]
+
+
+@pytest.mark.parametrize('name', SOURCES)
 def test_starting_far_away_is_quick(name):
   source = SOURCES[name]()
   start = time.perf_counter()
