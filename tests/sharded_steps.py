@@ -87,6 +87,12 @@ def iterate(make, mesh=None):
     places, batch = None, jax.device_put(batch)
   else:
     state = sharding.put(state, mesh)
+    if mesh.shape['data'] < mesh.shape['fsdp'] * mesh.shape['tensor']:
+      # Frozen models wait in the host, split over one axis more.
+      places = sharding.shardings(
+        state.frozen, mesh, over=('data', 'fsdp'), memory='pinned_host'
+      )
+      state = state.replace(frozen=jax.device_put(state.frozen, places))
     batch = sharding.put_batch(batch, mesh)
     places = jax.tree.map(lambda x: x.sharding, state)
   step = trainer.make_train_step(

@@ -11,8 +11,7 @@ NOTEBOOKS = sorted((ROOT / 'notebooks').glob('*.ipynb'))
 # Appended to the cell that makes the config: the same run, in seconds.
 SMALLER = """
 config.stages.pretrain.model.update(num_layers=1, d_model=32, d_ff=64)
-config.stages.pretrain.num_epochs = 1.0
-config.stages.sft.num_epochs = 1.0
+config.stages.pretrain.num_iterations = config.stages.sft.num_iterations = 3
 config.batch_size = config.stages.sft.batch_size = 8
 config.num_iterations = 2
 config.eval_every_iterations = 1

@@ -32,12 +32,26 @@ CASES = {
     'v5p:4x4x4',
     {'num_microbatches': 8, 'hyper.rollout_batch_size': 128},
   ),
-  '6B': ('ppo_ptx.py:6B', 'v5e:8x8', {}),
+  '6B': (
+    'ppo_ptx.py:6B',
+    'v5e:8x16',
+    {'mesh.tensor': 2, 'num_microbatches': 2},
+  ),
   '6B_reward_model': ('reward_model.py:6B', 'v5e:8x8', {}),
   '1.3B': (
     'ppo_ptx.py:1.3B',
     'v4:2x2x1',
-    {'num_microbatches': 8, 'hyper.rollout_batch_size': 64},
+    # With a reward and a value model of its own size.
+    {
+      'stages.reward_model.init_from.policy': 'sft',
+      'num_microbatches': 8,
+      'hyper.rollout_batch_size': 64,
+    },
+  ),
+  '1.3B_6B': (
+    'ppo_ptx.py:1.3B',
+    'v4:2x2x4',
+    {'num_microbatches': 4, 'hyper.rollout_batch_size': 128},
   ),
 }
 
@@ -73,16 +87,17 @@ def row(found: dict) -> str:
   slowest = max(p['compile_seconds'] for p in found['programs'])
   keys = ' '.join(f'`{k}={v}`' for k, v in found['overrides'].items()) or '-'
   mesh = ' x '.join(f'{k} {v}' for k, v in found['mesh'].items() if v > 1)
-  seconds = found['estimated_seconds']
-  limits = ', '.join(
-    f'{name} {seconds[name]:.3g}' for name in ('compute', 'memory', 'network')
-  )
+  seconds, told = found['estimated_seconds'], '-'
+  if seconds['iteration'] is not None:
+    terms = ('compute', 'memory', 'network')
+    limits = ', '.join(f'{name} {seconds[name]:.3g}' for name in terms)
+    told = f'{seconds["iteration"]:.3g} s ({limits})'
   host = found['host']['peak_memory_bytes'] / gib
   return (
     f'| `{found["config"]}` | {found["topology"]} ({found["num_devices"]}) |'
     f' {mesh} | {keys} | {peak / gib:.1f} of {memory / gib:.0f} GiB'
     f' ({peak / memory:.0%}){"" if found["fits"] else ", does not fit"} |'
-    f' {seconds["iteration"]:.3g} s ({limits}) |'
+    f' {told} |'
     f' {slowest:.0f} s, {host:.1f} GiB |'
   )
 

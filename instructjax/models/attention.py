@@ -5,8 +5,8 @@
 
 Each kernel needs the kept tokens of a sequence to lie side by side, with
 nothing of another between them, as in all rows of `data` and `sampling`:
-prompts are padded on the left, responses on the right. XLA alone takes a hole
-in a sequence: 'splash' would count it as part of a band, 'cudnn' would see it.
+prompts are padded on the left, responses on the right. XLA alone takes a
+sequence with a hole: 'splash' would count it in a band, 'cudnn' would see it.
 """
 
 from __future__ import annotations
@@ -268,8 +268,7 @@ def _cudnn(
   """cuDNN's flash attention, or the same call as XLA computes it.
 
   Each row is rolled until its kept tokens come first, from `first` i32[B] on:
-  then causality alone keeps padding from them. Lengths of rows could be told
-  besides, but with a band not to every cuDNN.
+  then causality alone keeps padding from them, and no lengths need be told.
   """
   q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))
   if first is not None:
@@ -357,6 +356,11 @@ def softcapped(x: Array, cap: float) -> Array:
   return cap * jnp.tanh(x / cap) if cap else x
 
 
+def query_block(length: int) -> int:
+  """Returns how many queries of a row `causal_attend` takes at a time."""
+  return max(_MIN_QUERY_BLOCK, -(-length // _MAX_QUERY_BLOCKS))
+
+
 def causal_attend(
   q: Array,
   k: Array,
@@ -371,7 +375,7 @@ def causal_attend(
   most of the hidden upper triangle.
   """
   length = q.shape[2]
-  step = max(_MIN_QUERY_BLOCK, -(-length // _MAX_QUERY_BLOCKS))
+  step = query_block(length)
   outputs = []
   for start in range(0, length, step):
     stop = min(start + step, length)

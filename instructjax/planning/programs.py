@@ -21,6 +21,7 @@ from instructjax import stages
 from instructjax import trainer
 from instructjax.checkpoints import hf
 from instructjax.models import transformer
+from instructjax.planning import counts
 from instructjax.sampling import decode
 from instructjax.stages import build
 from instructjax.stages import check
@@ -40,6 +41,8 @@ class Program(NamedTuple):
     args: jax.ShapeDtypeStructs with shardings.
     times: how often an iteration runs it.
     uses: parts of the state among its arguments (names of `buffers`).
+    flops: of its matrix products on all devices, counted by hand for full
+      rows (counts.py).
     loops: how often a loop runs whose end depends on the data: the most.
   """
 
@@ -48,6 +51,7 @@ class Program(NamedTuple):
   args: tuple
   times: int
   uses: tuple[str, ...]
+  flops: float
   loops: int = 1
 
 
@@ -133,66 +137,76 @@ def _start(role: str, value: str, model) -> Any:
 
 def find(stage: Stage) -> list[Program]:
   """Returns the programs of one iteration of a stage, in order."""
-  key = _key_like(stage)
-  if stage.config['task'] != 'ppo':
-    rows = _on_devices(stage, ROWS[stage.config['train_on']](stage.config))
-    uses = _names(stage.state, ('params', 'opt_state', 'ema', 'frozen'))
-    return [
-      Program('train_step', stage.step, (stage.state, rows, key), 1, uses)
-    ]
-  return _ppo(stage, key)
+  config = stage.config
+  if config['task'] == 'ppo':
+    return _ppo(stage)
+  rows = _on_devices(stage, ROWS[config['train_on']](config))
+  args = (stage.state, rows, _key_like(stage))
+  uses = _names(stage.state, ('params', 'opt_state', 'ema', 'frozen'))
+  flops = counts.STEPS[config['task']](stage)
+  return [Program('train_step', stage.step, args, 1, uses, flops)]
 
 
-def _ppo(stage: Stage, key) -> list[Program]:
+def _ppo(stage: Stage) -> list[Program]:
   """Rollout, scores, experience, and the updates."""
-  config, task, state = stage.config, stage.task, stage.state
-  hyper, size = task.hyper, stage.config['batch_size']
-  chunk = hyper.rollout_batch_size or size
-  prompts = _prompt_rows(config, chunk)
-  keys = jax.eval_shape(lambda k: decode.row_keys(k, chunk), key)
-  keys = _struct(keys, key.sharding)
-  rows = _on_devices(stage, prompts)
+  task, state, size = stage.task, stage.state, stage.config['batch_size']
+  chunk = task.hyper.rollout_batch_size or size
+  times = size // chunk
   frozen = sharding.on_device(state.frozen)
-  policy = state.params['policy']
-  args = (policy, rows, keys)
+
+  rows = _on_devices(stage, _prompt_rows(stage.config, chunk))
+  key = _key_like(stage)
+  keys = jax.eval_shape(lambda k: decode.row_keys(k, chunk), key)
+  args = (state.params['policy'], rows, _struct(keys, key.sharding))
+  found = [
+    Program(
+      'rollout',
+      task.programs['rollout'],
+      args,
+      times,
+      ('policy',),
+      counts.rollout(stage, chunk),
+      loops=task.hyper.max_response_length - 1,
+    )
+  ]
   told = jax.eval_shape(task.programs['rollout'], *args)
-  rollout = Program(
-    'rollout',
-    task.programs['rollout'],
-    args,
-    size // chunk,
-    ('policy',),
-    loops=hyper.max_response_length - 1,
-  )
-  found = [rollout]
-  answered = rows | _on_devices(stage, told)
+  rows |= _on_devices(stage, told)
+
   if 'reward_model' in frozen:
     names = ('prompts', 'prompt_mask', 'responses', 'response_mask')
-    args = (frozen['reward_model'], *(answered[name] for name in names))
-    found.append(
-      Program('score', task.score, args, size // chunk, ('reward_model',))
-    )
-  scores = jax.ShapeDtypeStruct((chunk,), jnp.float32)
-  scores = _on_devices(stage, {'scores': scores})['scores']
-  args = (state.params, frozen, state.extras, answered, scores)
-  experience = task.programs['experience']
+    args = (frozen['reward_model'], *(rows[name] for name in names))
+    flops = counts.score(stage, chunk)
+    uses = ('reward_model',)
+    found.append(Program('score', task.score, args, times, uses, flops))
+
+  scores = {'scores': jax.ShapeDtypeStruct((chunk,), jnp.float32)}
+  scores = _on_devices(stage, scores)['scores']
+  args = (state.params, frozen, state.extras, rows, scores)
+  function = task.programs['experience']
   uses = _names(state, ('params', 'frozen'))
-  found.append(Program('experience', experience, args, size // chunk, uses))
-  parts = hyper.num_minibatches
-  told = jax.eval_shape(experience, *args)
-  episodes = {name: _resized(x, size // parts) for name, x in told.items()}
+  flops = counts.experience(stage, chunk)
+  found.append(Program('experience', function, args, times, uses, flops))
+  told = jax.eval_shape(function, *args)
+  return [*found, _ppo_step(stage, told)]
+
+
+def _ppo_step(stage: Stage, episodes: Shapes) -> Program:
+  """One update, by a part of the episodes and its share of text."""
+  config, hyper = stage.config, stage.task.hyper
+  size = config['batch_size'] // hyper.num_minibatches
+  episodes = {name: _resized(x, size) for name, x in episodes.items()}
   batch = {'episodes': _on_devices(stage, episodes), 'ptx': {}}
   if hyper.ptx_coef:
-    ptx = language_rows(
-      size // parts * config['ptx_ratio'], config['sequence_length']
-    )
-    batch['ptx'] = _on_devices(stage, ptx)
-  uses = _names(state, ('params', 'opt_state', 'ema'))
-  steps = parts * hyper.inner_epochs
-  found.append(
-    Program('train_step', stage.step, (state, batch, key), steps, uses)
+    rows = language_rows(size * config['ptx_ratio'], config['sequence_length'])
+    batch['ptx'] = _on_devices(stage, rows)
+  return Program(
+    'train_step',
+    stage.step,
+    (stage.state, batch, _key_like(stage)),
+    hyper.num_minibatches * hyper.inner_epochs,
+    _names(stage.state, ('params', 'opt_state', 'ema')),
+    counts.ppo_step(stage, size),
   )
-  return found
 
 
 def language_rows(n: int, length: int, packed: bool = False) -> Shapes:
@@ -348,5 +362,5 @@ def bytes_per_device(tree: Any) -> int:
     if leaf.sharding.memory_kind == 'pinned_host':
       continue
     shard = leaf.sharding.shard_shape(leaf.shape)
-    total += jnp.dtype(leaf.dtype).itemsize * math.prod(shard)
+    total += leaf.dtype.itemsize * math.prod(shard)
   return total
