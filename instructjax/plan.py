@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+import os
 import pathlib
 import sys
 
@@ -66,6 +67,8 @@ def command(argv: Sequence[str]) -> int:
   print(cost.table(report))
   for text in cost.advice(stage, report):
     print(f'  try {text}')
+  for text in stage.before:
+    print(f'a stage that comes first would be refused there: {text}')
   if known.json:
     orbax_io.write_json(pathlib.Path(known.json), report)
   return 0
@@ -77,10 +80,13 @@ def _say(program: str) -> None:
 
 def _check_folder(path: str | None) -> None:
   """Raises UserError if a file cannot be written, before hours of compiling."""
-  if path and not pathlib.Path(path).absolute().parent.is_dir():
+  if path is None:
+    return
+  file = pathlib.Path(path).absolute()
+  if not path or file.is_dir() or not os.access(file.parent, os.W_OK):
     raise errors.UserError(
-      f'--json={path}: needed a file in a folder that is there: make'
-      f' {pathlib.Path(path).absolute().parent} first.'
+      f'--json={path}: needed a file in a folder that can be written to: give'
+      f' another, or make {file.parent} first.'
     )
 
 

@@ -176,7 +176,7 @@ def _ways(name, shape, over) -> list[list[tuple[int, Any]]]:
 
 def _real(axes: Any, over: Sequence[str]) -> Any:
   """The mesh's axes that a rule means by `axes`; None for none."""
-  if axes is None or axes is ROWS or axes == 'data':
+  if axes is None or axes in (ROWS, 'data'):
     return axes
   names = (axes,) if isinstance(axes, str) else axes
   found = [n for name in names for n in (over if name == 'fsdp' else (name,))]

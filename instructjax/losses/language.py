@@ -79,7 +79,7 @@ def chunked_token_logprobs(
     chunk_size: at most so many positions a chunk, each with all B rows. None
       keeps B * chunk_size within MAX_CHUNK_TOKENS and B * chunk_size * V
       within MAX_CHUNK_LOGITS (one position a chunk at least). B is the batch
-      over all devices, so a sharded batch may well take larger chunks.
+      of one device where sampling.logprobs calls it for each.
 
   Returns:
     f32[B, T] log-probabilities (nats).

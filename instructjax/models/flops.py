@@ -89,7 +89,7 @@ def forward(
     scalars: tokens a row whose scalar is read out.
     blocks: 0 counts the keys that a query may see. A number counts the keys a
       program multiplies with that cuts the queries into so many blocks, each
-      with the keys up to its own end (layers.causal_attend: 4 of at least 64),
+      with keys up to its own end (attention.causal_attend: 4 of 64 or more),
       whatever the bands; 1 is all with all.
     columns: of the cache, if past: what a program multiplies with.
   """
@@ -192,7 +192,7 @@ def train_program(
   """Returns the FLOPs of a train step's program, recomputation included.
 
   Attention computes its scores anew in the backward pass whatever
-  config.remat says (layers.attend); 'dots' computes all of attention anew,
+  config.remat says (attention.attend); 'dots' computes all of attention anew,
   'full' the weights' products too, but for those whose result nothing but the
   sum of the residual stream needs.
 

@@ -399,9 +399,8 @@ def _embed(
   tables = params['embedding']
   table = tables['tokens']
   if tokens.shape[1] > 1:  # a step picks from each device's part of the table
-    table = sharding.constrain(
-      config.mesh, 'activation/table', table.astype(config.dtype)
-    )
+    # In the table's own type: its gradient is summed in that.
+    table = sharding.constrain(config.mesh, 'activation/table', table)
   # Rounded as a frozen model's table is, so that a policy and its reference
   # begin as equals.
   x = table[tokens].astype(config.dtype).astype(jnp.float32)

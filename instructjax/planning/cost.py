@@ -37,7 +37,8 @@ def plan(
     say: told of each program before it is compiled.
 
   Returns:
-    What `python -m instructjax.plan --json` writes; see README's section.
+    What `python -m instructjax.plan --json` writes (experiments/plan/README.md
+    says what is what).
   """
   state = programs_lib.buffers(stage)
   device = stage.mesh.devices.flat[0]
@@ -55,6 +56,7 @@ def plan(
     'mesh': dict(stage.mesh.shape),
     'num_devices': stage.mesh.size,
     'hbm_bytes_per_device': int(memory),
+    'usable_bytes_per_device': int(limit),
     'programs': found,
     'state': state,
     'peak_bytes_per_device': int(peak),
@@ -75,7 +77,10 @@ def _measure(
   try:
     compiled = lowered.compile()
   except jax.errors.JaxRuntimeError as error:
-    return _too_large(program, state, str(error), time.perf_counter() - begin)
+    took = time.perf_counter() - begin
+    return _too_large(program, state, str(error), took) | {
+      'analytic_flops': program.flops / devices
+    }
   seconds = time.perf_counter() - begin
   told = compiled.memory_analysis()
   sizes = {
@@ -142,7 +147,6 @@ def _too_large(
     'output_bytes',
     'alias_bytes',
     'flops',
-    'analytic_flops',
     'bytes_accessed',
   )
   return {
@@ -207,47 +211,41 @@ def _host_memory() -> int:
 def advice(stage: programs_lib.Stage, report: Report) -> list[str]:
   """Returns what to change if the plan does not fit; [] if it does.
 
-  Told are changes of the config that lower what the fullest moment holds.
+  Told are changes of the config that lower what the fullest moment holds, and
+  always that more devices would.
   """
   if report['fits']:
     return []
   config, mesh = stage.config, stage.mesh
+  rows = sharding.num_row_shards(mesh)
   fullest = max(report['programs'], key=_held)
-  found = []
   state = sum(v for k, v in report['state'].items() if k != 'kv_cache')
-  if state > 0.6 * report['hbm_bytes_per_device']:
+  found = []
+  if state > 0.6 * report['usable_bytes_per_device']:
     if mesh.shape['data'] > 1:
       found.append(
         '--config.mesh.data=1 --config.mesh.fsdp=-1: parameters and moments'
         ' are split over all devices'
       )
-    found.append(
-      f'more devices: parameters, moments and frozen models alone take'
-      f' {_gib(state)} of each'
-    )
     if config['optimizer_dtype'] == 'float32':
-      found.append('--config.optimizer_dtype=bfloat16 halves the moments')
+      found.append('--config.optimizer_dtype=bfloat16: halves the moments')
     if 'reference' in report['state'] and not config['frozen']['offload']:
-      found.append(
-        '--config.frozen.offload=True, frozen models wait in the host'
-      )
+      found.append('--config.frozen.offload=True: they wait in the host')
   if fullest['name'] == 'train_step':
     if config['remat'] != 'full':
       found.append('--config.remat=full')
-    rows = sharding.num_row_shards(mesh)
     parts = config.get('hyper', {}).get('num_minibatches', 1)
     more = 2 * config['num_microbatches']
     if config['batch_size'] % (rows * parts * more) == 0:
       found.append(f'--config.num_microbatches={more}')
-    elif mesh.shape['tensor'] < 8:
-      found.append(
-        f'--config.mesh.tensor={2 * mesh.shape["tensor"]}, which leaves more'
-        ' rows to each device, and then more micro-batches'
-      )
   elif config['task'] == 'ppo':
     size = config['hyper']['rollout_batch_size'] or config['batch_size']
-    if size % (2 * sharding.num_row_shards(mesh)) == 0:
+    if size % (2 * rows) == 0:
       found.append(f'--config.hyper.rollout_batch_size={size // 2}')
+  found.append(
+    f'more devices: parameters, moments and frozen models alone take'
+    f' {_gib(state)} of each'
+  )
   return found
 
 
@@ -285,7 +283,8 @@ def table(report: Report) -> str:
   lines += [
     '',
     f'peak {_gib(report["peak_bytes_per_device"])} of {_gib(memory)}'
-    f' ({share:.0%}): {"fits" if report["fits"] else "does NOT fit"}',
+    f' ({share:.0%}, {_gib(report["usable_bytes_per_device"])} are usable):'
+    f' {"fits" if report["fits"] else "does NOT fit"}',
   ]
   if seconds['iteration'] is not None:
     lines.append(

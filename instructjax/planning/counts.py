@@ -26,7 +26,7 @@ def rollout(stage: Any, batch: int) -> int:
     past=prompt,
     logits=response - 1,
     blocks=1,
-    columns=prompt + response,
+    columns=prompt + response - 1,
   )
 
 
@@ -72,10 +72,12 @@ def _sft_step(stage: Any) -> int:
 def _reward_model_step(stage: Any) -> int:
   """A prompt runs once for its K responses, which see it in the cache."""
   config, model = stage.config, stage.models['policy']
-  size, count = config['batch_size'], config['max_responses']
+  size = config['batch_size']
+  count = 2 if config['shuffle_pairs'] else config['max_responses']
   if config['pack_to']:
     length = config['pack_to']
-    return _step(stage, model, size, length, scalars=length, blocks=4)
+    blocks = -(-length // attention.query_block(length))
+    return _step(stage, model, size, length, scalars=length, blocks=blocks)
   prompt, response = config['max_prompt_length'], config['max_response_length']
   forward = flops.forward(
     model,

@@ -133,7 +133,9 @@ class _Counter:
           silent += times
     return Costs(flops, moved, collectives, silent)
 
-  def _runs(self, name: str, times: int) -> Iterator[tuple[_Computation, int]]:
+  def _runs(
+    self, name: str, times: float
+  ) -> Iterator[tuple[_Computation, float]]:
     """Yields computations that are no part of a fusion, and how often."""
     computation = self.computations[name]
     yield computation, times
@@ -141,7 +143,7 @@ class _Counter:
       for callee, more in self._calls(instruction):
         yield from self._runs(callee, times * more)
 
-  def _calls(self, instruction: _Instruction) -> list[tuple[str, int]]:
+  def _calls(self, instruction: _Instruction) -> list[tuple[str, float]]:
     rest, opcode = instruction.rest, instruction.opcode
     if opcode == 'while':
       return [(_named(rest, 'body'), self._trips(instruction))]
@@ -149,8 +151,10 @@ class _Counter:
       found = re.search(r'branch_computations=\{([^}]*)\}', rest)
       names = found.group(1) if found else ''
       names += ' '.join(re.findall(r'(?:true|false)_computation=(\S+)', rest))
-      # One of them runs; the first stands for all.
-      return [(name, 1) for name in re.findall(r'%([\w.\-]+)', names)[:1]]
+      # One of them runs, which is the data's or, for layers of two kinds that
+      # take turns, the layer's: each counts its share.
+      branches = re.findall(r'%([\w.\-]+)', names)
+      return [(name, 1 / len(branches)) for name in branches]
     if opcode == 'call':
       return [(_named(rest, 'to_apply'), 1)]
     if opcode == 'async-start':

@@ -6,7 +6,7 @@ missing. Sizes that come from data are taken at the config's limits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import math
 import pathlib
@@ -23,6 +23,7 @@ from instructjax.checkpoints import hf
 from instructjax.models import transformer
 from instructjax.planning import counts
 from instructjax.sampling import decode
+from instructjax.sampling import logprobs as logprobs_lib
 from instructjax.stages import build
 from instructjax.stages import check
 from instructjax.stages import state as state_lib
@@ -66,6 +67,7 @@ class Stage:
     task: its task.
     state: abstract.
     step: the jitted train step.
+    before: what keeps stages that come first from running there.
   """
 
   config: Plain
@@ -74,6 +76,7 @@ class Stage:
   task: Any
   state: trainer.TrainState
   step: Callable
+  before: tuple[str, ...]
 
 
 class _Tokenizer(NamedTuple):
@@ -117,7 +120,20 @@ def find_stage(config: Any, devices: Sequence[jax.Device]) -> Stage:
   }
   state = state_lib.abstract(plain, task, optimizer, mesh, shapes)
   step = state_lib.train_step(plain, task, optimizer, state)
-  return Stage(plain, mesh, models, task, state, step)
+  before = tuple(_troubles(found, config.stage))
+  return Stage(plain, mesh, models, task, state, step, before)
+
+
+def _troubles(found: Mapping[str, tuple], own: str) -> Iterator[str]:
+  """Yields why stages that come before would be refused."""
+  for name, (plain, mesh, models) in found.items():
+    if name == own:
+      continue
+    try:
+      build.check_batch(plain, mesh)
+      build.check_meshes(plain, {k: v for k, v in models.items() if v}, mesh)
+    except errors.UserError as error:
+      yield str(error)
 
 
 class _Feeds:
@@ -150,9 +166,8 @@ def find(stage: Stage) -> list[Program]:
 def _ppo(stage: Stage) -> list[Program]:
   """Rollout, scores, experience, and the updates."""
   task, state, size = stage.task, stage.state, stage.config['batch_size']
-  chunk = task.hyper.rollout_batch_size or size
-  times = size // chunk
-  frozen = sharding.on_device(state.frozen)
+  chunk = _chunk(stage)
+  times = -(-size // chunk)
 
   rows = _on_devices(stage, _prompt_rows(stage.config, chunk))
   key = _key_like(stage)
@@ -172,18 +187,22 @@ def _ppo(stage: Stage) -> list[Program]:
   told = jax.eval_shape(task.programs['rollout'], *args)
   rows |= _on_devices(stage, told)
 
-  if 'reward_model' in frozen:
+  if 'reward_model' in state.frozen:
+    judge = sharding.on_device(state.frozen['reward_model'])
     names = ('prompts', 'prompt_mask', 'responses', 'response_mask')
-    args = (frozen['reward_model'], *(rows[name] for name in names))
+    args = (judge, *(rows[name] for name in names))
     flops = counts.score(stage, chunk)
     uses = ('reward_model',)
     found.append(Program('score', task.score, args, times, uses, flops))
 
   scores = {'scores': jax.ShapeDtypeStruct((chunk,), jnp.float32)}
   scores = _on_devices(stage, scores)['scores']
+  frozen = sharding.on_device({'reference': state.frozen['reference']})
   args = (state.params, frozen, state.extras, rows, scores)
   function = task.programs['experience']
-  uses = _names(state, ('params', 'frozen'))
+  # The policy only where it says itself how likely its answers were.
+  exact = logprobs_lib.sampler_is_exact(stage.models['policy'])
+  uses = ('value', 'reference', *(() if exact else ('policy',)))
   flops = counts.experience(stage, chunk)
   found.append(Program('experience', function, args, times, uses, flops))
   told = jax.eval_shape(function, *args)
@@ -204,7 +223,7 @@ def _ppo_step(stage: Stage, episodes: Shapes) -> Program:
     stage.step,
     (stage.state, batch, _key_like(stage)),
     hyper.num_minibatches * hyper.inner_epochs,
-    _names(stage.state, ('params', 'opt_state', 'ema')),
+    _names(stage.state, ('params', 'opt_state', 'ema', 'frozen')),
     counts.ppo_step(stage, size),
   )
 
@@ -328,10 +347,15 @@ def buffers(stage: Stage) -> dict[str, int]:
   return found
 
 
+def _chunk(stage: Stage) -> int:
+  """How many prompts are answered at a time."""
+  size = stage.config['batch_size']
+  return min(stage.task.hyper.rollout_batch_size or size, size)
+
+
 def _cache(stage: Stage) -> list[jax.ShapeDtypeStruct]:
   model, hyper = stage.models['policy'], stage.task.hyper
-  size = hyper.rollout_batch_size or stage.config['batch_size']
-  rows = _on_devices(stage, _prompt_rows(stage.config, size))
+  rows = _on_devices(stage, _prompt_rows(stage.config, _chunk(stage)))
   prompt = stage.config['max_prompt_length']
   _, cache = jax.eval_shape(
     lambda params, rows: transformer.prefill(
@@ -339,7 +363,7 @@ def _cache(stage: Stage) -> list[jax.ShapeDtypeStruct]:
       params,
       rows['prompts'],
       rows['prompt_mask'],
-      length=prompt + hyper.max_response_length,
+      length=prompt + hyper.max_response_length - 1,
     ),
     stage.state.params['policy'],
     rows,

@@ -11,6 +11,7 @@ import jax
 
 from instructjax import errors
 
+_KINDS = ('v4', 'v5e', 'v5p', 'v6e', 'cpu')
 _EXAMPLES = "'v5p:8x8x8', 'v5e:16x16' or 'cpu:8'"
 
 
@@ -27,10 +28,11 @@ def find(name: str) -> list[jax.Device]:
   """
   kind, _, shape = name.partition(':')
   sizes = shape.split('x')
-  if not re.fullmatch(r'(\d+x){0,2}\d+', shape) or '0' in sizes:
+  fits = re.fullmatch(r'(\d+x){0,2}\d+', shape) and all(map(int, sizes))
+  if kind not in _KINDS or not fits:
     raise errors.UserError(
-      f'--topology={name}: needed KIND:SHAPE such as {_EXAMPLES}, given'
-      f' {name!r}: write one of these.'
+      f'--topology={name}: needed KIND:SHAPE such as {_EXAMPLES}, KIND one of'
+      f' {", ".join(_KINDS)}: write one of these.{errors.nearest(kind, _KINDS)}'
     )
   jax.config.update('jax_platforms', 'cpu')
   if kind == 'cpu':

@@ -280,10 +280,12 @@ def check_batch(config: Plain, mesh: jax.sharding.Mesh) -> None:
   """Raises UserError unless the batch splits as the config asks."""
   parts = config.get('num_microbatches', 1)
   parts *= config.get('hyper', {}).get('num_minibatches', 1)
-  sharding.check_batch('batch_size', config['batch_size'], parts, mesh)
+  name = f'{config["stage"]}: config.batch_size'
+  sharding.check_batch(name, config['batch_size'], parts, mesh)
   chunk = config.get('hyper', {}).get('rollout_batch_size', 0)
   if chunk:
-    sharding.check_batch('hyper.rollout_batch_size', chunk, 1, mesh)
+    name = f'{config["stage"]}: config.hyper.rollout_batch_size'
+    sharding.check_batch(name, chunk, 1, mesh)
 
 
 def task(

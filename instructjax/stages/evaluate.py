@@ -24,7 +24,7 @@ Numbers = dict[str, float]
 
 def batches(rows: Mapping, mesh) -> Iterator:
   """Yields (batch on the devices, row mask), each row once, in order."""
-  unit = mesh.shape['data'] * mesh.shape['fsdp']
+  unit = sharding.num_row_shards(mesh)
   size = min(64, len(next(iter(rows.values()))))
   size = -(-size // unit) * unit
   pick = functools.partial(sharding.own_rows, mesh=mesh)
@@ -112,8 +112,8 @@ class Evaluation:
     return self.rollouts(
       state.params['policy'] if policy is None else policy,
       self.batches(rows, limit),
-      reward_params=state.frozen.get('reward_model'),
-      reference=state.frozen['reference'],
+      reward_params=sharding.on_device(state.frozen.get('reward_model')),
+      reference=sharding.on_device(state.frozen['reference']),
     )
 
   def final(self, state, rivals: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,7 +143,7 @@ class Evaluation:
     """Policy, its average, the policy it started from, and the rivals."""
     policies = {
       'policy': state.params['policy'],
-      'reference': state.frozen['reference'],
+      'reference': sharding.on_device(state.frozen['reference']),
       **rivals,
     }
     if state.ema:
@@ -211,7 +211,7 @@ class Evaluation:
     found = self.rollouts(
       state.params['policy'],
       self.batches(rows),
-      reward_params=state.frozen.get('reward_model'),
+      reward_params=sharding.on_device(state.frozen.get('reward_model')),
     )
     responses = rollouts.texts(found, self.tokenizer.decode)
     lines = []

@@ -126,8 +126,12 @@ def settle(root: pathlib.Path, config: Plain) -> Plain:
   return config
 
 
-# How to compute, not what: keys that a run of an older version goes on without.
-_LATER = ('attention_kernel', 'frozen', 'optimizer_dtype')
+# Keys that a run of an older version goes on without: what it had in effect.
+_LATER = {
+  'attention_kernel': 'auto',
+  'frozen': {'dtype': 'auto', 'over': 'fsdp', 'offload': False},
+  'optimizer_dtype': 'float32',
+}
 
 
 def _difference(old: Plain, new: Plain) -> str | None:
@@ -135,7 +139,7 @@ def _difference(old: Plain, new: Plain) -> str | None:
   that models did not have then is what it is by default."""
   old = {key: value for key, value in old.items() if key not in _FREE}
   new = {key: value for key, value in new.items() if key not in _FREE}
-  old = {key: new[key] for key in _LATER if key in new} | old
+  old = {key: x for key, x in _LATER.items() if key in new} | old
   if old.get('model') and new.get('model'):
     known = model_config.with_defaults(old['model'])
     model = {

@@ -157,7 +157,6 @@ class PPO(base.Task):
     answered at a time.
     """
     prompts = {k: batch['prompts'][k] for k in ('prompts', 'prompt_mask')}
-    frozen = sharding.on_device(state.frozen)
     keys = decode.row_keys(key, prompts['prompts'].shape[0])
     size = self.hyper.rollout_batch_size or keys.shape[0]
     chunks = []
@@ -171,7 +170,7 @@ class PPO(base.Task):
       )
       lap('rollout', rows)
       scores = self.score(
-        frozen.get('reward_model'),
+        sharding.on_device(state.frozen.get('reward_model')),
         rows['prompts'],
         rows['prompt_mask'],
         rows['responses'],
@@ -179,7 +178,11 @@ class PPO(base.Task):
       )
       chunks.append(
         self.programs['experience'](
-          state.params, frozen, state.extras, rows, scores
+          state.params,
+          sharding.on_device({'reference': state.frozen['reference']}),
+          state.extras,
+          rows,
+          scores,
         )
       )
       lap('score', chunks[-1])
