@@ -35,7 +35,7 @@ CASES = {
   '6B': (
     'ppo_ptx.py:6B',
     'v5e:8x16',
-    {'mesh.tensor': 2, 'num_microbatches': 2},
+    {'mesh.tensor': 2},
   ),
   '6B_reward_model': ('reward_model.py:6B', 'v5e:8x8', {}),
   '1.3B': (
