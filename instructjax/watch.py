@@ -20,7 +20,7 @@ import socket
 import sys
 import threading
 import time
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 # Exit status of a process whose run has lost another one: EX_TEMPFAIL of
 # sysexits.h, "try again".
@@ -32,6 +32,13 @@ _CONNECT = 300
 _LINGER = 5
 _KEY = 'instructjax/watch'
 _BYE = b'bye\n'
+
+
+class _Peer(NamedTuple):
+  """A connection, and the one reader of it, which may be ahead of us."""
+
+  socket: socket.socket
+  reader: BinaryIO
 
 
 class Watch:
@@ -63,10 +70,10 @@ class Watch:
     for thread in self._threads:
       thread.start()
 
-  def _listen(self, number: int, peer: socket.socket) -> None:
+  def _listen(self, number: int, peer: _Peer) -> None:
     """Waits for what a process tells, or for its end."""
     try:
-      line = peer.makefile('rb').readline()
+      line = peer.reader.readline()
     except OSError:  # the host does not answer
       line = b''
     if line == _BYE or (not line and self._closed):
@@ -116,45 +123,48 @@ class Watch:
     for thread in self._threads:
       thread.join(_LINGER)
     for peer in self._peers.values():
-      peer.close()
+      peer.reader.close()
+      peer.socket.close()
 
 
-def _accept(client: Any, count: int) -> dict[int, socket.socket]:
+def _accept(client: Any, count: int) -> dict[int, _Peer]:
   """Returns {process: connection} once all others have called."""
   options = {'family': socket.AF_INET6, 'dualstack_ipv6': True}
   if not socket.has_dualstack_ipv6():
     options = {}
-  peers: dict[int, socket.socket] = {}
+  peers: dict[int, _Peer] = {}
   with socket.create_server(('', 0), backlog=count, **options) as server:
     token = secrets.token_hex(16)
     client.key_value_set(_KEY, f'{server.getsockname()[1]} {token}')
     server.settimeout(_CONNECT)
     while len(peers) < count:
-      peer = server.accept()[0]
-      peer.settimeout(_LINGER)
+      called = server.accept()[0]
+      called.settimeout(_LINGER)
+      peer = _Peer(called, called.makefile('rb'))
       try:
-        said = peer.makefile('rb').readline().decode().split()
-      except (OSError, ValueError):
+        said = peer.reader.readline().split()
+      except OSError:
         said = []
-      if len(said) == 2 and secrets.compare_digest(said[0], token):
+      if len(said) == 2 and secrets.compare_digest(said[0], token.encode()):
         peers[int(said[1])] = _kept_alive(peer)
       else:  # a stranger
-        peer.close()
+        peer.reader.close()
+        called.close()
   return peers
 
 
-def _connect(client: Any, host: str, index: int) -> socket.socket:
+def _connect(client: Any, host: str, index: int) -> _Peer:
   """Returns the connection to the first process."""
   port, token = client.blocking_key_value_get(_KEY, _CONNECT * 1000).split()
-  peer = socket.create_connection((host, int(port)), timeout=_CONNECT)
-  peer.sendall(f'{token} {index}\n'.encode())
-  return _kept_alive(peer)
+  called = socket.create_connection((host, int(port)), timeout=_CONNECT)
+  called.sendall(f'{token} {index}\n'.encode())
+  return _kept_alive(_Peer(called, called.makefile('rb')))
 
 
-def _kept_alive(peer: socket.socket) -> socket.socket:
+def _kept_alive(peer: _Peer) -> _Peer:
   """Has the system ask the other host whether it is there."""
-  peer.settimeout(None)
-  peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+  peer.socket.settimeout(None)
+  peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
   for name, value in (
     ('TCP_KEEPIDLE', DEAD_AFTER // 3),
     ('TCP_KEEPINTVL', DEAD_AFTER // 6),
@@ -162,7 +172,7 @@ def _kept_alive(peer: socket.socket) -> socket.socket:
     ('TCP_USER_TIMEOUT', 1000 * DEAD_AFTER),
   ):
     if hasattr(socket, name):  # not every system has all of them
-      peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+      peer.socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
   return peer
 
 
@@ -170,9 +180,9 @@ def _line(status: int, text: str) -> bytes:
   return json.dumps({'status': status, 'text': text}).encode() + b'\n'
 
 
-def _send(peer: socket.socket, line: bytes) -> None:
+def _send(peer: _Peer, line: bytes) -> None:
   with contextlib.suppress(OSError):  # it is gone already
-    peer.sendall(line)
+    peer.socket.sendall(line)
 
 
 # What JAX's runtime cannot go on with it prints, and aborts the process: when

@@ -244,7 +244,9 @@ def test_what_processes_share_and_how_they_end():
   assert first.stderr == 'error: needed this, got that.\n'
   assert second.stderr == ''
   first, second = ended['defect',]
-  assert (first.returncode, second.returncode) == (1, 1)
+  assert (first.returncode, second.returncode) == (1, 1), (
+    first.stderr + second.stderr
+  )
   assert first.stderr == (
     'error: process 1 failed: ZeroDivisionError: of ours\n'
   )
