@@ -1,8 +1,8 @@
 """Where the time goes: seconds by phase of an iteration, and rates from them.
 
 A device works on while Python goes ahead, so that a phase's time is known only
-to who waits for its end. PPO waits three times an iteration: for its rollouts,
-their scores, and (as the next rollouts begin) its updates. A task that only
+to who waits for its end. PPO waits for its rollouts and their scores (of
+each chunk) and, as the next rollouts begin, for its updates. A task that only
 trains waits for nothing but what a line of the log wants to know.
 """
 

@@ -228,7 +228,8 @@ def common(size: str, words: Mapping[str, str]) -> dict[str, Any]:
     # What computes attention, where it can: 'auto' is 'splash' on TPUs, 'cudnn'
     # on NVIDIA GPUs (Ampere and later), 'xla' elsewhere.
     'attention_kernel': 'auto',
-    # Iterations whose trace goes to RUN/<stage>/profile, as '10:12'.
+    # Iterations of every stage that trains whose trace goes to
+    # RUN/<stage>/profile, as '10:12'.
     'profile_steps': '',
     # Set it to log to Weights & Biases as well.
     'wandb_project': '',

@@ -1,4 +1,4 @@
-"""Which iterations are traced, and that a trace is written."""
+"""Which iterations are traced."""
 
 from __future__ import annotations
 
