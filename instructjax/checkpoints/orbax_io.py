@@ -152,6 +152,7 @@ def save_model(
     tokenizer: path of the tokenizer's file or folder, whose name it keeps.
   """
   folder = folder.absolute()
+  folder.parent.mkdir(parents=True, exist_ok=True)
   temporary = _part(folder)
   distributed.on_primary(part_of, folder)
   with ocp.StandardCheckpointer() as checkpointer:
@@ -179,7 +180,6 @@ def check_new(folder: pathlib.Path) -> None:
 def part_of(folder: pathlib.Path) -> pathlib.Path:
   """Returns where a folder is put together before it gets its name, clean of
   what a killed run may have left there."""
-  folder.parent.mkdir(parents=True, exist_ok=True)
   temporary = _part(folder)
   shutil.rmtree(temporary, ignore_errors=True)
   return temporary
