@@ -30,7 +30,7 @@ LAYERS = (
     },
   ),
   ('arrays', {'models', 'losses', 'data', 'microworld', 'checkpoints'}),
-  ('behaviour', {'rewards', 'sampling'}),
+  ('behaviour', {'rewards', 'sampling', 'curation'}),
   (
     'runs',
     {'config', 'stages', 'trainer', 'tasks', 'evaluation', 'planning'},
@@ -48,6 +48,7 @@ FORBIDDEN = {
   'models': {'losses', 'data', 'microworld', 'checkpoints'},
   'losses': {'models', 'data', 'microworld', 'checkpoints'},
   'data': {'models', 'losses', 'checkpoints'},
+  'curation': {'microworld', 'models', 'losses', 'checkpoints'},
   'checkpoints': {'losses', 'data', 'microworld'},
 }
 # Only these see a config; everything else takes plain arguments.
@@ -173,8 +174,9 @@ def test_units_that_stay_free_of_other_libraries(unit, allowed):
       assert not surplus, f'{module} imports {surplus}'
 
 
-def test_the_microworld_reaches_no_jax():
-  reached = {module for module in MODULES if _unit(module) == 'microworld'}
+@pytest.mark.parametrize('unit', ['microworld', 'curation'])
+def test_what_reaches_no_jax(unit):
+  reached = {module for module in MODULES if _unit(module) == unit}
   while more := {t for m in reached for t in _internal(m)} - reached:
     reached |= more
   for module in reached:

@@ -145,13 +145,18 @@ def load(kind: str, spec: str | Iterable[str]) -> list[Record]:
       )
     for location, row in sources.read_rows(path):
       try:
-        records.append(_read(kind, row, location))
+        records.append(read(kind, row, location))
       except ValueError as error:
         raise errors.UserError(f'{location}: {error}') from None
   return records
 
 
-def _read(kind: str, row: object, location: str) -> Record:
+def read(kind: str, row: object, location: str) -> Record:
+  """Returns one validated record of a kind.
+
+  Raises:
+    ValueError: the row is no such record; says what was needed and given.
+  """
   if not isinstance(row, dict):
     raise ValueError(
       f'needed a JSON object, got {layouts.short(row)}: write '
@@ -174,8 +179,8 @@ def _prompt(row: layouts.Row, location: str) -> Prompt:
   return Prompt(
     text=_text(row, 'text', called, blank=False),
     conversation=_conversation(row),
-    user_id=_identity(row, 'user_id'),
-    prompt_id=_identity(row, 'prompt_id'),
+    user_id=identity(row, 'user_id'),
+    prompt_id=identity(row, 'prompt_id'),
     location=location,
     **fields,
   )
@@ -186,7 +191,7 @@ def _demonstration(row: layouts.Row, location: str) -> Demonstration:
     prompt=_text(row, 'prompt', blank=False),
     response=_text(row, 'response'),
     conversation=_conversation(row),
-    labeler_id=_identity(row, 'labeler_id'),
+    labeler_id=identity(row, 'labeler_id'),
     location=location,
   )
 
@@ -201,7 +206,7 @@ def _comparison(row: layouts.Row, location: str) -> Comparison:
       f'{count}: add or remove responses, or remove the row.'
     )
   texts = [
-    _checked_text(text, f'responses[{i}]') for i, text in enumerate(responses)
+    checked_text(text, f'responses[{i}]') for i, text in enumerate(responses)
   ]
   ranks = _list(row, 'ranks')
   if len(ranks) != count:
@@ -226,7 +231,7 @@ def _comparison(row: layouts.Row, location: str) -> Comparison:
     responses=tuple(texts),
     ranks=tuple(ranks),
     conversation=_conversation(row),
-    labeler_id=_identity(row, 'labeler_id'),
+    labeler_id=identity(row, 'labeler_id'),
     ratings=None if ratings is None else tuple(ratings),
     location=location,
   )
@@ -241,13 +246,13 @@ def _conversation(row: layouts.Row) -> Conversation | None:
   found = row.get('conversation')
   if not found:
     return None
-  return tuple((role, _checked_text(text, 'content')) for role, text in found)
+  return tuple((role, checked_text(text, 'content')) for role, text in found)
 
 
 def _text(
   row: layouts.Row, name: str, called: str | None = None, blank: bool = True
 ) -> str:
-  text = _checked_text(row[name], called or name)
+  text = checked_text(row[name], called or name)
   if not blank and not text.strip():
     raise ValueError(
       f"needed a '{called or name}' with text in it, got {text[:20]!r}: fill "
@@ -256,7 +261,8 @@ def _text(
   return text
 
 
-def _checked_text(value: object, name: str) -> str:
+def checked_text(value: object, name: str) -> str:
+  """Returns a value that is Unicode text; raises ValueError otherwise."""
   if not isinstance(value, str):
     raise ValueError(
       f"needed '{name}' as text, got {layouts.short(value)}: write it as a "
@@ -284,7 +290,8 @@ def _list(row: layouts.Row, name: str) -> list[object]:
   return value
 
 
-def _identity(row: layouts.Row, name: str) -> str | None:
+def identity(row: layouts.Row, name: str) -> str | None:
+  """Returns a row's id as text, None without; ValueError if it is no id."""
   value = row.get(name)
   if value is None:
     return None
