@@ -10,6 +10,7 @@ import bisect
 from collections.abc import Mapping, Sequence
 import hashlib
 import math
+import re
 import unicodedata
 
 import numpy as np
@@ -18,6 +19,8 @@ from instructjax.curation import rows
 from instructjax.curation import settings
 
 _ONE = 2**64  # Digests are whole numbers below it.
+# How `data.layouts` renders several messages.
+_FIRST_TURN, _OPEN_TURN = re.compile('(^|\n\n)Human: '), '\n\nAssistant:'
 
 
 def comparison_key(text: str) -> str:
@@ -25,7 +28,11 @@ def comparison_key(text: str) -> str:
 
   Compatibility forms are unified (NFKC), cases folded, runs of white space
   become one space, none at the ends. Folding can undo NFKC, hence it twice.
+  A rendered conversation loses the name of its first turn, which a prompt of
+  that turn alone does not have: so it is a prefix of what it grew to.
   """
+  if text.endswith(_OPEN_TURN):
+    text = _FIRST_TURN.sub(r'\1', text, count=1)
   folded = unicodedata.normalize('NFKC', text).casefold()
   return ' '.join(unicodedata.normalize('NFKC', folded).split())
 
@@ -180,7 +187,7 @@ def under_cap(
 
 
 def smallest(digests: np.ndarray, size: int) -> np.ndarray:
-  """Marks the `size` smallest of u64[n] as bool[n]; all of them if size is 0."""
+  """Marks the `size` smallest of u64[n] as bool[n]; all if size is 0."""
   stays = np.ones(len(digests), bool)
   if 0 < size < len(digests):
     stays[np.argsort(digests, kind='stable')[size:]] = False

@@ -97,9 +97,16 @@ class TestTwins:
       for i, of in zip(members, found, strict=True):
         assert whole[i] == (members[of] if of >= 0 else -1)
 
-  def test_the_fullest_version_of_a_conversation_stays(self):
-    turns = ['Human: hello', 'Assistant: hi', 'Human: what is new?']
-    keys = ['\n\n'.join(turns[:n]) for n in (1, 3, 2)]
+  @pytest.mark.parametrize('system', [(), (('system', 'Be brief.'),)])
+  def test_the_fullest_version_of_a_conversation_stays(self, system):
+    said = 'Tell me of Rome.', 'Which one?', 'The old.', 'Well.', 'Go on.'
+    turns = [*zip(('user', 'assistant') * 3, said, strict=False)]
+    prompts = []
+    for count in 1, 5, 3:
+      told = [*system, *turns[:count]]
+      messages = [{'role': role, 'content': text} for role, text in told]
+      prompts += rows.parse({'messages': messages}, f'f:{count}')
+    keys = [rules.comparison_key(prompt.text) for prompt in prompts]
     found = rules.twins(keys, [2, 0, 1], min_chars=10, min_share=0.8)
     assert found.tolist() == [1, -1, 1]
 
