@@ -52,15 +52,20 @@ class RawPrompt:
 
 
 def parse(row: object, location: str) -> list[RawPrompt]:
-  """Returns the prompts of one raw row: one, or one per few-shot example.
+  """Returns the prompts of one raw row.
+
+  Most rows are one prompt. A few-shot row is one for each of its examples, a
+  tree of messages may be several, or none if what it asked was deleted.
 
   Raises:
     ValueError: the row is none; says what was needed, given, how to mend it.
   """
-  if isinstance(row, dict) and 'examples' in row:
-    if row.get('kind') == 'few_shot':
-      return _few_shot(row, location)
-  return [_prompt(row, location)]
+  told = row if isinstance(row, dict) else {}
+  if told.get('kind') == 'few_shot' and 'examples' in told:
+    return _few_shot(told, location)
+  found, _ = records.from_row('prompts', row, location)
+  prompts = [_raw_prompt(prompt, told) for prompt in found]
+  return prompts if len(prompts) == 1 else _numbered(prompts)
 
 
 def few_shot(
@@ -85,21 +90,30 @@ def few_shot(
 
 def _few_shot(row: Mapping[str, object], location: str) -> list[RawPrompt]:
   examples = _examples(row['examples'])
-  whole = _prompt(row, location, examples)
-  if whole.conversation:
+  (found,), _ = records.from_row('prompts', row, location)
+  if found.conversation:
     raise ValueError(
       "needed a few-shot row's instruction as text, got messages: write it as "
       "'text'."
     )
+  whole = _raw_prompt(found, row, examples)
+  return _numbered(
+    [
+      dataclasses.replace(whole, text=text, response=response)
+      for text, response in few_shot(whole.text, examples)
+    ]
+  )
+
+
+def _numbered(prompts: list[RawPrompt]) -> list[RawPrompt]:
+  """Tells the prompts of one row apart: PROMPT_ID/1, PROMPT_ID/2 ..."""
   return [
     dataclasses.replace(
-      whole,
-      text=text,
-      response=response,
-      prompt_id=f'{whole.prompt_id}/{i}',
-      content=_digest(whole.content, i),
+      prompt,
+      prompt_id=f'{prompt.prompt_id}/{i}',
+      content=_digest(prompt.content, i),
     )
-    for i, (text, response) in enumerate(few_shot(whole.text, examples), 1)
+    for i, prompt in enumerate(prompts, 1)
   ]
 
 
@@ -120,10 +134,11 @@ def _examples(given: object) -> list[dict[str, str]]:
   return given
 
 
-def _prompt(
-  row: object, location: str, examples: list[dict[str, str]] | None = None
+def _raw_prompt(
+  found: records.Prompt,
+  row: Mapping[str, object],
+  examples: list[dict[str, str]] | None = None,
 ) -> RawPrompt:
-  found = records.read('prompts', row, location)
   time = _time(row.get('time'))
   # An empty id is a column that was not filled, not one user.
   user_id = found.user_id or None
@@ -138,7 +153,7 @@ def _prompt(
     examples,
   )  # fmt: skip
   return RawPrompt(
-    location=location,
+    location=found.location,
     text=found.text,
     conversation=found.conversation,
     prompt_id=found.prompt_id or content,

@@ -5,23 +5,26 @@ Own layouts (JSON lines; only the text fields are required):
   demonstration  {"prompt", "response", "labeler_id"}
   comparison     {"prompt", "responses", "ranks", "labeler_id", "ratings"}
   pretraining    {"text"}, or a .txt or .md file that is one document
-Other layouts that are read as they are: see layouts.py.
+Other layouts that are read as they are: see rows.
 """
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Iterable
 import dataclasses
 import itertools
 
 from instructjax import errors
 from instructjax.data import layouts
+from instructjax.data import rows
 from instructjax.data import sources
 
 # Messages (role, content) behind a prompt's text, where it was not text.
 Conversation = tuple[tuple[str, str], ...]
 
 MIN_RESPONSES, MAX_RESPONSES = 2, 9
+LISTED = 100  # bad rows that are told one by one
 
 _CHOICES = {
   'source': ('labeler', 'customer'),
@@ -115,62 +118,152 @@ def pairs(comparisons: Iterable[Comparison]) -> list[Comparison]:
   return found
 
 
+@dataclasses.dataclass
+class Loaded:
+  """What was read of one kind.
+
+  Attributes:
+    records: in file order.
+    rows: how many rows there were, bad ones among them.
+    left_out: {why: how many} of what a layout leaves out on purpose.
+    bad_rows: how many rows were no record of this kind.
+    bad: ('FILE:LINE', why) of the first of them.
+  """
+
+  records: list[Record] = dataclasses.field(default_factory=list)
+  rows: int = 0
+  left_out: collections.Counter[str] = dataclasses.field(
+    default_factory=collections.Counter
+  )
+  bad_rows: int = 0
+  bad: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+
+  def counts(self) -> dict[str, int]:
+    """Returns the numbers by name, what was left out by its reason."""
+    told = {'rows': self.rows, 'records': len(self.records)}
+    told['bad_rows'] = self.bad_rows
+    left = sorted(self.left_out.items())
+    return told | {f'left out: {why}': count for why, count in left}
+
+
 def load(kind: str, spec: str | Iterable[str]) -> list[Record]:
+  """Reads every record of one kind; a bad row is refused. See `read`."""
+  return read(kind, spec).records
+
+
+def read(
+  kind: str,
+  spec: str | Iterable[str],
+  *,
+  on_bad_row: str = 'refuse',
+  max_bad_share: float = 0.01,
+) -> Loaded:
   """Reads and validates every record of one kind that a spec names.
 
   Args:
     kind: 'prompts', 'demonstrations', 'comparisons' or 'pretraining'.
     spec: as for `sources.expand`.
+    on_bad_row: 'refuse', or 'skip' a row that is broken or no record.
+    max_bad_share: of all rows, in [0, 1]; more bad ones are refused.
 
   Returns:
-    The records in file order.
+    The records and what there was beside them.
 
   Raises:
-    UserError: a missing or empty file, or, with FILE:LINE, a row that is no
-      record of this kind.
+    UserError: a missing or empty file, no record at all, more bad rows than
+      are taken, or, with FILE:LINE, a row that is no record of this kind.
   """
-  if kind not in _READERS:
+  if kind not in _BUILDERS:
     raise errors.UserError(
-      f'needed a record kind of {", ".join(_READERS)}, got {kind!r}.'
-      f'{errors.nearest(kind, _READERS)}'
+      f'needed a record kind of {", ".join(_BUILDERS)}, got {kind!r}.'
+      f'{errors.nearest(kind, _BUILDERS)}'
     )
+  found = Loaded()
+
+  def on_broken(location: str, reason: str) -> None:
+    if on_bad_row != 'skip':
+      raise errors.UserError(f'{location}: {reason}')
+    found.rows += 1
+    found.bad_rows += 1
+    if len(found.bad) < LISTED:
+      found.bad.append((location, reason))
+
+  paths = _paths(kind, spec)
+  for path in paths:
+    for location, row in sources.read_rows(path, on_broken):
+      try:
+        _add(kind, row, location, found)
+        found.rows += 1
+      except ValueError as error:
+        on_broken(location, str(error))
+  _check_enough(found, kind, paths, max_bad_share)
+  return found
+
+
+def _paths(kind: str, spec: str | Iterable[str]) -> list[str]:
   pretraining = kind == 'pretraining'
-  suffixes = sources.SUFFIXES if pretraining else sources.JSON_SUFFIXES
-  records = []
-  for path in sources.expand(spec, suffixes):
+  suffixes = sources.SUFFIXES if pretraining else sources.ROW_SUFFIXES
+  paths = sources.expand(spec, suffixes)
+  for path in paths:
     if not path.endswith(suffixes):
       raise errors.UserError(
         f'{path}: needed {kind} as {" ".join(suffixes)}, got plain text: '
         'write one JSON object a line.'
       )
-    for location, row in sources.read_rows(path):
-      try:
-        records.append(read(kind, row, location))
-      except ValueError as error:
-        raise errors.UserError(f'{location}: {error}') from None
-  return records
+  return paths
 
 
-def read(kind: str, row: object, location: str) -> Record:
-  """Returns one validated record of a kind.
+def _check_enough(
+  found: Loaded, kind: str, paths: list[str], max_bad_share: float
+) -> None:
+  """Raises UserError if too many rows are bad, or none holds a record."""
+  if found.bad_rows > max_bad_share * found.rows:
+    location, reason = found.bad[0]
+    raise errors.UserError(
+      f'{location}: {reason} It is the first of {found.bad_rows} bad rows of '
+      f'{found.rows} rows of {kind}, more than the share of max_bad_share='
+      f'{max_bad_share}: mend them, or raise --config.data.max_bad_share.'
+    )
+  if not found.records:
+    reasons = ', '.join(f'{n} x {why}' for why, n in found.left_out.items())
+    raise errors.UserError(
+      f'{paths[0]}: needed at least one record of {kind}, got none in '
+      f'{found.rows} rows ({reasons}): name another file.'
+    )
+
+
+def _add(kind: str, row: object, location: str, found: Loaded) -> None:
+  """Adds a row's records; ValueError, and adds nothing, if one is bad."""
+  built, left_out = from_row(kind, row, location)
+  found.left_out.update(left_out)
+  found.records += built
+
+
+def from_row(
+  kind: str, row: object, location: str
+) -> tuple[list[Record], list[str]]:
+  """Returns the records of one row, and why its other parts are none.
 
   Raises:
-    ValueError: the row is no such record; says what was needed and given.
+    ValueError: the row, or a part of it, is no record of this kind.
   """
+  if kind == 'prompts' and isinstance(row, str):
+    row = {'text': row}
   if not isinstance(row, dict):
     raise ValueError(
       f'needed a JSON object, got {layouts.short(row)}: write '
-      f'{layouts.READ[kind]} as keys of an object.'
+      f'{rows.KEYS[kind]} as keys of an object.'
     )
-  normalise, build = _READERS[kind]
-  own = normalise(row)
-  if own is None:
+  parts = rows.READERS[kind](row)
+  if parts is None:
     keys = ', '.join(repr(str(key)) for key in list(row)[:12]) or 'no keys'
     raise ValueError(
-      f'needed a row of {kind} as {layouts.READ[kind]}, got {keys}: rename '
+      f'needed a row of {kind} as {rows.KEYS[kind]}, got {keys}: rename '
       'the keys or convert the file.'
     )
-  return build(own, location)
+  build = _BUILDERS[kind]
+  built = [build(p, location) for p in parts if not isinstance(p, str)]
+  return built, [part for part in parts if isinstance(part, str)]
 
 
 def _prompt(row: layouts.Row, location: str) -> Prompt:
@@ -314,9 +407,9 @@ def _choice(row: layouts.Row, name: str) -> str | None:
   )
 
 
-_READERS: dict[str, tuple[Callable, Callable]] = {
-  'prompts': (layouts.to_prompt, _prompt),
-  'demonstrations': (layouts.to_demonstration, _demonstration),
-  'comparisons': (layouts.to_comparison, _comparison),
-  'pretraining': (lambda row: row if 'text' in row else None, _document),
+_BUILDERS: dict[str, Callable[[layouts.Row, str], Record]] = {
+  'prompts': _prompt,
+  'demonstrations': _demonstration,
+  'comparisons': _comparison,
+  'pretraining': _document,
 }
