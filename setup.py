@@ -26,6 +26,7 @@ def _long_description() -> str:
 INSTALL_REQUIRES = [
   'chex>=0.1.92',
   'einops>=0.8.1',
+  'eldc>=0.4',
   'flax>=0.12.8',
   'grain>=0.2.18',
   'jax>=0.10',
@@ -36,6 +37,8 @@ INSTALL_REQUIRES = [
   'numpy>=2.0',
   'optax>=0.2.8',
   'orbax-checkpoint>=0.12.8',
+  'phonenumberslite>=9.0',
+  'python-stdnum>=2.2',
   'safetensors>=0.6',
   'sentencepiece>=0.2.1',
   'tensorboardX>=2.6.4',

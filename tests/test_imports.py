@@ -48,8 +48,10 @@ FORBIDDEN = {
   'models': {'losses', 'data', 'microworld', 'checkpoints'},
   'losses': {'models', 'data', 'microworld', 'checkpoints'},
   'data': {'models', 'losses', 'checkpoints'},
-  'curation': {'microworld', 'models', 'losses', 'checkpoints'},
   'checkpoints': {'losses', 'data', 'microworld'},
+  'curation': {
+    *('microworld', 'models', 'losses', 'checkpoints', 'rewards', 'sampling'),
+  },
 }
 # Only these see a config; everything else takes plain arguments.
 CONFIG_READERS = LAYERS[-1][1] | {'config', 'stages', 'planning'}

@@ -1,0 +1,315 @@
+"""Personal information in text: where it is, and the text without it.
+
+A candidate has the shape of its kind, and is found if it also holds what the
+kind promises: a card its brand's prefix and Luhn's checksum, an IBAN its
+country's length and checksum, a social security number a number that was given
+out, an address the syntax of its network, a telephone number a numbering plan
+or words that speak of one. Shapes are ours, checks are python-stdnum's,
+phonenumbers' and ipaddress's. Nothing is downloaded and there is no model, so
+names and street addresses, which have no checksum, are found only where the
+words around them say so, and only if asked for.
+
+How much is found, and what is not: experiments/pii/README.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+import functools
+import ipaddress
+import re
+from typing import NamedTuple
+import unicodedata
+
+from instructjax import errors
+from instructjax.curation import names
+from instructjax.curation import phones
+
+DEFAULT_KINDS = (
+  'email',
+  'phone',
+  'credit_card',
+  'iban',
+  'ssn',
+  'ip_address',
+)
+KINDS = (*DEFAULT_KINDS, 'street_address', 'person')
+
+
+class Span(NamedTuple):
+  """Where something of a kind stands: text[start:end]."""
+
+  kind: str
+  start: int
+  end: int
+
+
+def find(text: str, kinds: Collection[str] = DEFAULT_KINDS) -> list[Span]:
+  """Finds personal information.
+
+  Args:
+    text: any.
+    kinds: some of `KINDS`. What is one of the default kinds is never taken for
+      another, even if only the other is asked for: the digits of a card are no
+      telephone number.
+
+  Returns:
+    The spans, sorted, none of which overlaps another.
+
+  Raises:
+    errors.UserError: if there is no such kind.
+  """
+  check_kinds(kinds)
+  wanted = set(kinds)
+  possible = wanted - {*DEFAULT_KINDS}
+  if possible != wanted and screen(text):
+    possible |= {*DEFAULT_KINDS}
+  found: list[Span] = []
+  for kind, finder in _FINDERS.items():
+    for start, end in finder(text) if kind in possible else ():
+      if all(end <= s.start or s.end <= start for s in found):
+        found.append(Span(kind, start, end))
+  return sorted(
+    (span for span in found if span.kind in wanted), key=lambda s: s.start
+  )
+
+
+def redact(text: str, spans: Iterable[Span]) -> str:
+  """Returns the text with '[KIND]' in place of each span, as '[EMAIL]'."""
+  for kind, start, end in sorted(spans, key=lambda s: -s.start):
+    text = f'{text[:start]}[{kind.upper()}]{text[end:]}'
+  return text
+
+
+def screen(text: str) -> bool:
+  """Tells quickly whether anything of the default kinds could be in a text.
+
+  True for every text in which `find` finds something, and for a few others.
+  """
+  return (
+    '@' in text
+    or _SCREEN.search(text) is not None
+    or (text.count(':') > 1 and _IPV6.search(text) is not None)
+  )
+
+
+def check_kinds(kinds: Collection[str]) -> None:
+  """Refuses kinds that are not in `KINDS`."""
+  if isinstance(kinds, str) or (unknown := sorted({*kinds} - {*KINDS})):
+    given = kinds if isinstance(kinds, str) else ', '.join(unknown)
+    raise errors.UserError(
+      f'Kinds of personal information are some of {", ".join(KINDS)},'
+      f' not {given!r}: correct the list.'
+    )
+
+
+# A local part is at most 64 characters, a domain 253 in labels of 63.
+_LOCAL = re.compile(r"[\w!#$%&'*+=?^`{|}~.-]{1,64}\Z")
+_DOMAIN = re.compile(
+  r'(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}(?:xn--[a-z0-9-]+|[^\W\d_]{2,24})\b',
+  re.IGNORECASE,
+)
+# What follows a dot in a file's name or a package's version, and is no domain.
+_NO_DOMAIN = re.compile(
+  r'(?:png|jpe?g|gif|svg|webp|css|html?|json|ya?ml|txt|pdf|csv|xml|exe|dll'
+  r'|tgz|gz|rc|alpha|beta|dev|post|snapshot|final|release)\Z',
+  re.IGNORECASE,
+)
+
+
+def _emails(text: str) -> Iterator[tuple[int, int]]:
+  at = text.find('@')
+  while at >= 0:
+    local = _LOCAL.search(text, max(0, at - 64), at)
+    domain = _DOMAIN.match(text, at + 1)
+    if local and domain and _is_email(text, local[0], local.start(), domain[0]):
+      start = local.start() + len(local[0]) - len(_trimmed(local[0]))
+      yield start, domain.end()
+    at = text.find('@', at + 1)
+
+
+def _trimmed(local: str) -> str:
+  """The local part without what a sentence put before it."""
+  return local.lstrip(".'`*{|=?!#$%&~^-")
+
+
+def _is_email(text: str, local: str, start: int, domain: str) -> bool:
+  local = _trimmed(local)
+  after = text[start + len(local) + 1 + len(domain) :]
+  del after
+  before = text[start - 1 : start]
+  return bool(
+    local
+    and not local.endswith('.')
+    and '..' not in local
+    and before not in ('@', '/')
+    and not (local == 'git' and f'git@{domain}:' in text)
+    and not _NO_DOMAIN.search(domain)
+  )
+
+
+# The beginnings that brands of cards use, and their numbers of digits.
+_BRANDS = (
+  (re.compile(r'4'), {13, 16, 19}),
+  (re.compile(r'5[1-5]|222[1-9]|22[3-9]|2[3-6]|27[01]|2720'), {16}),
+  (re.compile(r'3[47]'), {15}),
+  (re.compile(r'6011|64[4-9]|65|62|60|81|82|508|220[0-4]'), {16, 17, 18, 19}),
+  (re.compile(r'30[0-5]|309|36|3[89]'), {14, 16}),
+  (re.compile(r'35[2-8]'), {16, 17, 18, 19}),
+  (re.compile(r'5018|5020|5038|5893|6304|6759|676[1-3]'), set(range(12, 20))),
+)
+_CARD = re.compile(
+  r'(?<![\w.,-])(?<!\d )\d{4}(?:(?P<gap>[ \u00a0.\u2010\u2011-]?)\d{1,6}'
+  r'(?:(?P=gap)\d{1,6}){1,14}|\d{8,15})(?![\w-]|[., ]\d)'
+)
+
+
+def _cards(text: str) -> Iterator[tuple[int, int]]:
+  luhn = _checks().luhn
+  for match in _CARD.finditer(text):
+    digits = ''.join(c for c in _plain(match[0]) if c.isdigit())
+    known = any(
+      len(digits) in lengths and brand.match(digits)
+      for brand, lengths in _BRANDS
+    )
+    if known and luhn.is_valid(digits) and len(set(digits)) > 1:
+      yield match.span()
+
+
+_IBAN = re.compile(
+  r'(?<![A-Za-z0-9])[A-Za-z]{2}\d\d(?:[ \u00a0.-]?[A-Za-z0-9]){11,30}'
+)
+
+
+def _ibans(text: str) -> Iterator[tuple[int, int]]:
+  iban = _checks().iban
+  for match in _IBAN.finditer(text):
+    found = match[0].replace('\u00a0', ' ')
+    # A country's numbers have one length; words may follow it.
+    for end in range(len(found), 14, -1):
+      cut = end < len(found) and found[end].isalnum()
+      # The registry's structure and checksum; a bank's own checks are not ours.
+      if not cut and iban.is_valid(found[:end], check_country=False):
+        yield match.start(), match.start() + end
+        break
+
+
+_SSN = re.compile(
+  r'(?<![\w.+/-])(?<!\d )'
+  r'(?:(?P<us>\d{3}(?P<gap>[- \u2010\u2011])\d\d(?P=gap)\d{4})'
+  r'|(?P<cpf>\d{3}\.\d{3}\.\d{3}-\d\d)'
+  r'|(?P<nir>[12] ?\d\d ?(?:0[1-9]|1[0-2]) ?\d[\dAB] ?\d{3} ?\d{3} ?\d\d)'
+  r'|(?P<bare>\d{9}|\d{3}[ -]\d{3}[ -]\d{3}))'
+  r'(?![\w-]|[. ]\d)'
+)
+_SSN_WORDS = re.compile(
+  r'\b(?:ssn|social(?: security)?(?: (?:number|no|#))?|sin'
+  r'|social insurance(?: number)?)\b[^\w\n]{0,3}(?:number|no|is|of)?[\s:#.]*\Z',
+  re.IGNORECASE,
+)
+
+
+def _ssns(text: str) -> Iterator[tuple[int, int]]:
+  checks = _checks()
+  for match in _SSN.finditer(text):
+    number = _plain(match[0])
+    kind = match.lastgroup if match.lastgroup != 'gap' else 'us'
+    if kind == 'bare':
+      before = text[max(0, match.start() - 40) : match.start()]
+      good = _SSN_WORDS.search(before) and (
+        checks.ssn.is_valid(re.sub(r'\D', '', number))
+        or checks.sin.is_valid(number)
+      )
+    else:
+      check = {'us': checks.ssn, 'cpf': checks.cpf, 'nir': checks.nir}[kind]
+      good = check.is_valid(number.replace(' ', '-' if kind == 'us' else ' '))
+    if good:
+      yield match.span()
+
+
+_IPV4 = re.compile(
+  r'(?<![\w.+=-])(?:\d{1,3}\.){3}\d{1,3}(?:/\d\d?)?(?![\w]|\.\d|[-+]\w)'
+)
+# Addresses of networks and single machines; ::1 and the like name nobody.
+_IPV6 = re.compile(
+  r'(?<![\w:.])(?:[23][0-9a-f]{3}|fe[89ab][0-9a-f]|f[cd][0-9a-f]{2})'
+  r'(?::[0-9a-f]{0,4}){2,7}(?![\w:])',
+  re.IGNORECASE,
+)
+_VERSION = re.compile(
+  r'(?:\b(?:versions?|ver|v|releases?|rev|revision|build|firmware|driver'
+  r'|upgrade[ds]?(?: \w+)? to|update[ds]?(?: \w+)? to|section|chapter|clause'
+  r'|paragraph|\u00a7|article|figure|table|python|java|node|linux|windows|ios'
+  r'|android|chrome|firefox|safari|opera|edge|oid|isbn|versi[o\u00f3]n'
+  r'|versione|vers\u00e3o|versie|wersj[aiy]|\u0432\u0435\u0440\u0441\w+'
+  r'|\u7248\u672c|\u30d0\u30fc\u30b8\u30e7\u30f3)|[=~<>]=|\u00a7)[ \t:v./]*\Z',
+  re.IGNORECASE,
+)
+
+
+def _addresses(text: str) -> Iterator[tuple[int, int]]:
+  for pattern in _IPV4, _IPV6:
+    for match in pattern.finditer(text):
+      written, start = match[0], match.start()
+      if pattern is _IPV6:
+        written = written.rstrip(':') if written[-2:] != '::' else written
+      try:
+        address = ipaddress.ip_address(_plain(written).partition('/')[0])
+      except ValueError:
+        continue
+      nobody = (
+        address.is_loopback
+        or address.is_unspecified
+        or address.is_multicast
+        or written.startswith(('255.', '0.'))
+      )
+      before = text[max(0, start - 32) : start]
+      if not nobody and not _VERSION.search(before):
+        yield start, start + len(written)
+
+
+# Every alternative begins with a digit, which the search skips to quickly.
+_SCREEN = re.compile(
+  rf'\d(?:(?:{phones.GAP}\d){{6}}|\d{{0,2}}\.\d{{1,3}}\.\d{{1,3}}\.\d'
+  r'|(?<=[A-Za-z]{2}\d)\d(?:[ \u00a0.-]?[A-Za-z0-9]){11})'
+)
+
+
+def _plain(number: str) -> str:
+  """Full-width digits and the like as the usual ones."""
+  return unicodedata.normalize('NFKC', number).replace('\u2010', '-')
+
+
+class _Checks(NamedTuple):
+  luhn: object
+  iban: object
+  ssn: object
+  cpf: object
+  nir: object
+  sin: object
+
+
+@functools.cache
+def _checks() -> _Checks:
+  """The modules that check, which take 0.2 s to import."""
+  from stdnum import iban
+  from stdnum import luhn
+  from stdnum.br import cpf
+  from stdnum.ca import sin
+  from stdnum.fr import nir
+  from stdnum.us import ssn
+
+  return _Checks(luhn, iban, ssn, cpf, nir, sin)
+
+
+# Where two overlap, the one whose kind stands first here is kept.
+_FINDERS = {
+  'email': _emails,
+  'iban': _ibans,
+  'credit_card': _cards,
+  'ssn': _ssns,
+  'ip_address': _addresses,
+  'phone': phones.find,
+  'street_address': names.street_addresses,
+  'person': names.persons,
+}
