@@ -14,6 +14,7 @@ COMMANDS = {
   'convert': ('instructjax.convert', 'from and to Hugging Face folders'),
   'plan': ('instructjax.plan', 'what a config costs on a topology'),
   'generate': ('instructjax.generate', 'complete prompts, or chat'),
+  'prepare': ('instructjax.prepare', 'raw prompt logs to datasets'),
 }
 
 

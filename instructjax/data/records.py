@@ -188,7 +188,7 @@ def read(
     if len(found.bad) < LISTED:
       found.bad.append((location, reason))
 
-  paths = _paths(kind, spec)
+  paths = files(kind, spec)
   for path in paths:
     for location, row in sources.read_rows(path, on_broken):
       try:
@@ -200,7 +200,8 @@ def read(
   return found
 
 
-def _paths(kind: str, spec: str | Iterable[str]) -> list[str]:
+def files(kind: str, spec: str | Iterable[str]) -> list[str]:
+  """Returns the files of one kind that a spec names; see `read`."""
   pretraining = kind == 'pretraining'
   suffixes = sources.SUFFIXES if pretraining else sources.ROW_SUFFIXES
   paths = sources.expand(spec, suffixes)
