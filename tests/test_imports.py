@@ -26,6 +26,7 @@ LAYERS = (
       'sharding',
       'optim',
       'metrics',
+      'plots',
       'watch',
     },
   ),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+import functools
 import pathlib
 from typing import Any
 
 import numpy as np
 
+from instructjax import plots
 from instructjax.microworld import evaluation
 from instructjax.microworld import figures
 
@@ -25,22 +27,11 @@ def draw(results: Results, folder: pathlib.Path) -> list[str]:
   Returns:
     The names of the files drawn; the sweep's only if it was run.
   """
-  import matplotlib
-
-  matplotlib.use('Agg')
-  import matplotlib.pyplot as plt
-
-  folder.mkdir(parents=True, exist_ok=True)
-  made = {
-    'win_rates.png': win_rates(results),
-    'alignment_tax.png': alignment_tax(results),
-  }
+  made = {'win_rates.png': win_rates, 'alignment_tax.png': alignment_tax}
   if 'sweep' in results:
-    made['kl_sweep.png'] = sweep(results)
-  for name, figure in made.items():
-    figure.savefig(folder / name, dpi=120)
-    plt.close(figure)
-  return list(made)
+    made['kl_sweep.png'] = sweep
+  makers = {name: functools.partial(f, results) for name, f in made.items()}
+  return plots.save(folder, makers)
 
 
 def win_rates(results: Results) -> Any:
@@ -138,7 +129,7 @@ def _curve(
   means = [np.mean(found[value]) for value in order]
   axis.plot(range(len(order)), means, color='#0072B2', lw=1.8)
   axis.set_xticks(range(len(order)), [f'{value:g}' for value in order])
-  axis.spines[['top', 'right']].set_visible(False)
+  plots.bare(axis)
   axis.grid(alpha=0.25)
 
 
@@ -184,7 +175,7 @@ def _bar_figure(
       axis.axvline(line, color='black', lw=1, ls='--')
     axis.set_xlim(0, 1.2)
     axis.set_xticks((0, 0.5, 1), ('0%', '50%', '100%'))
-    axis.spines[['top', 'right']].set_visible(False)
+    plots.bare(axis)
     axis.tick_params(axis='y', length=0)
   return figure
 

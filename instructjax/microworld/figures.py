@@ -1,30 +1,32 @@
 """The pictures of a microworld's report: who is better, at a glance.
 
 One bar a model, in the same order and colour everywhere, with its number and
-a whisker of its 95% interval; every title says which way is better. Colours
-are of Okabe and Ito's palette, which colour-blind people can tell apart; no
-picture needs them, as each bar has its name.
+a whisker of its 95% interval; every title says which way is better. No picture
+needs its colours, as each bar has its name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+import functools
 import pathlib
 from typing import Any
 
 import numpy as np
 
+from instructjax import plots
+
 # name -> (how it is called before people, colour)
 MODELS: Mapping[str, tuple[str, str]] = {
-  'base': ('base', '#999999'),
+  'base': ('base', plots.GREY),
   'base_prompted': ('base, prompted', '#777777'),
   'base_large': ('base, large', '#555555'),
-  'base_finetuned': ('base, fine-tuned', '#E69F00'),
-  'sft': ('SFT', '#56B4E9'),
-  'ppo': ('PPO', '#0072B2'),
-  'ppo_ptx': ('PPO-ptx', '#D55E00'),
+  'base_finetuned': ('base, fine-tuned', plots.ORANGE),
+  'sft': ('SFT', plots.SKY),
+  'ppo': ('PPO', plots.BLUE),
+  'ppo_ptx': ('PPO-ptx', plots.RED),
 }
-OTHER = '#009E73'  # the colour of any other model or stage
+OTHER = plots.GREEN  # the colour of any other model or stage
 HIGHER, LOWER = 'higher is better', 'lower is better'
 
 Line = Mapping[str, Any]  # of metrics.jsonl
@@ -46,21 +48,12 @@ def draw(
   Returns:
     The names of the files drawn. What has no numbers is not drawn.
   """
-  import matplotlib
-
-  matplotlib.use('Agg')
-  import matplotlib.pyplot as plt
-
-  folder.mkdir(parents=True, exist_ok=True)
-  figures = {name: make(report) for name, make in _OF_REPORT.items()}
-  figures |= {name: make(history or {}) for name, make in _OF_HISTORY.items()}
-  drawn = []
-  for name, figure in figures.items():
-    if figure is not None:
-      figure.savefig(folder / name, dpi=120)
-      plt.close(figure)
-      drawn.append(name)
-  return drawn
+  makers = {
+    name: functools.partial(make, given)
+    for given, made in ((report, _OF_REPORT), (history or {}, _OF_HISTORY))
+    for name, make in made.items()
+  }
+  return plots.save(folder, makers)
 
 
 def label(model: str) -> str:
@@ -199,7 +192,7 @@ def _bars(axis: Any, models: Sequence, values: Mapping, line: Any) -> None:
   axis.set_xlim(0, 1.2)
   axis.set_xticks((0, 0.5, 1))
   axis.xaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0))
-  axis.spines[['top', 'right']].set_visible(False)
+  plots.bare(axis)
   axis.spines['bottom'].set_bounds(0, 1)
   axis.tick_params(axis='y', length=0)
 
@@ -230,7 +223,7 @@ def _reward_vs_kl(history: History) -> Any:
     ' hollow: start, filled: end)',
     fontsize=10,
   )
-  axis.spines[['top', 'right']].set_visible(False)
+  plots.bare(axis)
   axis.grid(alpha=0.25)
   axis.legend(frameon=False)
   return figure
@@ -309,7 +302,7 @@ def _curves(axis: Any, title: str, stages: History, names: Sequence) -> None:
   axis.set_title(title, fontsize=10)
   axis.set_xlabel('iteration', fontsize=9)
   axis.tick_params(labelsize=8)
-  axis.spines[['top', 'right']].set_visible(False)
+  plots.bare(axis)
   if len(stages) > 1:
     axis.legend(frameon=False, fontsize=8)
 
