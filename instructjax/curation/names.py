@@ -57,8 +57,8 @@ _STREETS = re.compile(
   r'\b\.?(?:,? (?:Apt|Apartment|Suite|Ste|Unit|Flat|#)\.? ?\w{1,5})?'
   r'|\b(?i:p\. ?o\.|po) [Bb]ox \d{1,6}'
   # Hauptstraße 12, Am Alten Markt 3a; Kerkstraat 12
-  rf'|\b(?:{_WORD}[ -]){{0,2}}{_UPPER}?\w*(?:stra\u00dfe|strasse|str\.|weg'
-  r'|allee|platz|gasse|ufer|straat|laan|gracht|gatan|v\u00e4gen) \d{1,4} ?[a-h]?\b'
+  rf'|\b(?:{_WORD}[ -]){{0,2}}(?i:\w*(?:stra\u00dfe|strasse|str\.|weg'
+  r'|allee|platz|gasse|ufer|straat|laan|gracht|gatan|v\u00e4gen)) \d{1,4} ?[a-h]?\b'
   # 12 bis, rue de la Paix
   r'|\b\d{1,4}(?: bis| ter)?,? (?:rue|avenue|boulevard|place|chemin|impasse'
   rf"|all\u00e9e|quai) (?:(?:de|du|des|la|le|l['\u2019]|d['\u2019]) ?){{0,2}}"

@@ -90,6 +90,7 @@ def screen(text: str) -> bool:
     '@' in text
     or _SCREEN.search(text) is not None
     or (text.count(':') > 1 and _IPV6.search(text) is not None)
+    or _may_be_spelt(text)
   )
 
 
@@ -103,15 +104,20 @@ def check_kinds(kinds: Collection[str]) -> None:
     )
 
 
-# A local part is at most 64 characters, a domain 253 in labels of 63.
+# A local part is at most 64 characters, a label of a domain 63.
 _LOCAL = re.compile(r"[\w!#$%&'*+=?^`{|}~.-]{1,64}\Z")
-_DOMAIN = re.compile(
-  r'(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}(?:xn--[a-z0-9-]+|[^\W\d_]{2,24})\b',
-  re.IGNORECASE,
+_TOP = r'(?:xn--[a-z0-9-]{1,59}|[^\W\d_]{2,24})\b'
+_LABEL = r'[^\W_](?:[\w-]{0,61}[^\W_])?'
+_DOMAIN = re.compile(rf'(?:{_LABEL}\.){{1,8}}{_TOP}', re.IGNORECASE)
+# Spelled out, as 'ben [at] firma [dot] de' or 'ben at firma dot de'.
+_AT = re.compile(r' ?[\[({<] ?at ?[\])}>] ?| at (?=[^ ]+ dot )', re.IGNORECASE)
+_DOT = r'(?: ?[\[({<] ?dot ?[\])}>] ?| dot |\.)'
+_SPELT = re.compile(
+  rf'(?:{_LABEL}{_DOT}){{1,8}}?{_TOP}(?! dot )', re.IGNORECASE
 )
 # What follows a dot in a file's name or a package's version, and is no domain.
 _NO_DOMAIN = re.compile(
-  r'(?:png|jpe?g|gif|svg|webp|css|html?|json|ya?ml|txt|pdf|csv|xml|exe|dll'
+  r'\.(?:png|jpe?g|gif|svg|webp|css|html?|json|ya?ml|txt|pdf|csv|xml|exe|dll'
   r'|tgz|gz|rc|alpha|beta|dev|post|snapshot|final|release)\Z',
   re.IGNORECASE,
 )
@@ -120,32 +126,36 @@ _NO_DOMAIN = re.compile(
 def _emails(text: str) -> Iterator[tuple[int, int]]:
   at = text.find('@')
   while at >= 0:
-    local = _LOCAL.search(text, max(0, at - 64), at)
-    domain = _DOMAIN.match(text, at + 1)
-    if local and domain and _is_email(text, local[0], local.start(), domain[0]):
-      start = local.start() + len(local[0]) - len(_trimmed(local[0]))
-      yield start, domain.end()
+    yield from _email(text, at, at + 1, _DOMAIN)
     at = text.find('@', at + 1)
+  if _may_be_spelt(text):
+    for match in _AT.finditer(text):
+      yield from _email(text, *match.span(), _SPELT)
 
 
-def _trimmed(local: str) -> str:
-  """The local part without what a sentence put before it."""
-  return local.lstrip(".'`*{|=?!#$%&~^-")
+def _may_be_spelt(text: str) -> bool:
+  return ' dot ' in text or _BRACKETED.search(text) is not None
 
 
-def _is_email(text: str, local: str, start: int, domain: str) -> bool:
-  local = _trimmed(local)
-  after = text[start + len(local) + 1 + len(domain) :]
-  del after
-  before = text[start - 1 : start]
-  return bool(
-    local
-    and not local.endswith('.')
-    and '..' not in local
-    and before not in ('@', '/')
-    and not (local == 'git' and f'git@{domain}:' in text)
-    and not _NO_DOMAIN.search(domain)
-  )
+_BRACKETED = re.compile(r'[\[({<] ?at ?[\])}>]', re.IGNORECASE)
+
+
+def _email(
+  text: str, at: int, after: int, shape: re.Pattern[str]
+) -> Iterator[tuple[int, int]]:
+  """Yields the address around an at sign, if there is one."""
+  local = _LOCAL.search(text, max(0, at - 64), at)
+  domain = shape.match(text, after)
+  if not local or not domain:
+    return
+  # A quotation mark or a bracket of markup before it is the sentence's.
+  name = local[0].lstrip(".'`*{|=?!#$%&~^-")
+  start = at - len(name)
+  handle = text[start - 1 : start] in ('@', '/') and start > 0
+  remote = name == 'git' and text[domain.end() : domain.end() + 1] == ':'
+  wrong = not name or name[-1] == '.' or '..' in name
+  if not (handle or remote or wrong or _NO_DOMAIN.search(domain[0])):
+    yield start, domain.end()
 
 
 # The beginnings that brands of cards use, and their numbers of digits.
@@ -159,8 +169,9 @@ _BRANDS = (
   (re.compile(r'5018|5020|5038|5893|6304|6759|676[1-3]'), set(range(12, 20))),
 )
 _CARD = re.compile(
-  r'(?<![\w.,-])(?<!\d )\d{4}(?:(?P<gap>[ \u00a0.\u2010\u2011-]?)\d{1,6}'
-  r'(?:(?P=gap)\d{1,6}){1,14}|\d{8,15})(?![\w-]|[., ]\d)'
+  r'(?<![\w.,-])(?<!\d )(?:\d{12,19}'
+  r'|\d{2,}(?P<gap>[ \u00a0.\u2010\u2011-])\d{2,}(?:(?P=gap)\d{2,}){0,8})'
+  r'(?![\w-]|[.,]\d| \d{2})'
 )
 
 
@@ -199,7 +210,7 @@ _SSN = re.compile(
   r'(?:(?P<us>\d{3}(?P<gap>[- \u2010\u2011])\d\d(?P=gap)\d{4})'
   r'|(?P<cpf>\d{3}\.\d{3}\.\d{3}-\d\d)'
   r'|(?P<nir>[12] ?\d\d ?(?:0[1-9]|1[0-2]) ?\d[\dAB] ?\d{3} ?\d{3} ?\d\d)'
-  r'|(?P<bare>\d{9}|\d{3}[ -]\d{3}[ -]\d{3}))'
+  r'|(?P<bare>\d{9}|\d{3}[ .-]\d{2,3}[ .-]\d{3,4}))'
   r'(?![\w-]|[. ]\d)'
 )
 _SSN_WORDS = re.compile(
@@ -218,7 +229,7 @@ def _ssns(text: str) -> Iterator[tuple[int, int]]:
       before = text[max(0, match.start() - 40) : match.start()]
       good = _SSN_WORDS.search(before) and (
         checks.ssn.is_valid(re.sub(r'\D', '', number))
-        or checks.sin.is_valid(number)
+        or checks.sin.is_valid(re.sub(r'\D', '', number))
       )
     else:
       check = {'us': checks.ssn, 'cpf': checks.cpf, 'nir': checks.nir}[kind]
