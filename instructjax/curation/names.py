@@ -34,6 +34,13 @@ _TITLED = re.compile(
   rf'\b(?:Mr|Mrs|Ms|Mx|Dr|Prof|Herr|Frau|Mme|M\.|Sr|Sra|Dra|Sig|Dott)\.? '
   rf'(?P<name>{_NAME})'
 )
+# Users often write without capitals; then the name has to end the clause.
+_LOWER = re.compile(
+  r"\b(?i:my name is|my name's|i am called|je m[\u2019']appelle"
+  r'|ich hei(?:\u00df|ss)e|me llamo|mi chiamo) '
+  r'(?!(?:not|no|a|an|the|in|on|too|so|very|my|just)\b)'
+  r'(?P<name>[a-z]{2,}(?: [a-z]{2,})?)(?=[.,!?\n]| and | und | y | e | et |\Z)'
+)
 _NO_NAME = frozenset(
   'Sir Madam Team All Customer Santa Diary God Lord Friend Friends Hiring'
   ' Manager The A An I It Not Just What Why How In On At To'.split()
@@ -42,7 +49,7 @@ _NO_NAME = frozenset(
 
 def persons(text: str) -> Iterator[tuple[int, int]]:
   """Yields (start, end) of names that are introduced, titled or signed."""
-  for pattern in _INTRODUCED, _TITLED:
+  for pattern in _INTRODUCED, _TITLED, _LOWER:
     for match in pattern.finditer(text):
       if match['name'].split()[0] not in _NO_NAME:
         yield match.span('name')
@@ -54,11 +61,12 @@ _STREETS = re.compile(
   rf'(?:(?:{_WORD}|\d{{1,3}}(?:st|nd|rd|th)) ){{1,3}}'
   r'(?:Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court|Ct'
   r'|Way|Place|Pl|Square|Sq|Terrace|Parkway|Pkwy|Highway|Hwy|Close|Crescent)'
-  r'\b\.?(?:,? (?:Apt|Apartment|Suite|Ste|Unit|Flat|#)\.? ?\w{1,5})?'
+  r'\b(?:\.(?=,))?(?:,? (?:Apt|Apartment|Suite|Ste|Unit|Flat|#)\.? ?\w{1,5})?'
   r'|\b(?i:p\. ?o\.|po) [Bb]ox \d{1,6}'
   # Hauptstraße 12, Am Alten Markt 3a; Kerkstraat 12
   rf'|\b(?:{_WORD}[ -]){{0,2}}(?i:\w*(?:stra\u00dfe|strasse|str\.|weg'
-  r'|allee|platz|gasse|ufer|straat|laan|gracht|gatan|v\u00e4gen)) \d{1,4} ?[a-h]?\b'
+  r'|allee|platz|gasse|ufer|straat|laan|gracht|gatan|v\u00e4gen)) \d{1,4}'
+  r'(?: ?[a-h]\b)?'
   # 12 bis, rue de la Paix
   r'|\b\d{1,4}(?: bis| ter)?,? (?:rue|avenue|boulevard|place|chemin|impasse'
   rf"|all\u00e9e|quai) (?:(?:de|du|des|la|le|l['\u2019]|d['\u2019]) ?){{0,2}}"
