@@ -21,6 +21,11 @@ HOSTS = 'mail.com gmail.com example.org firma.de posteo.net wanadoo.fr'.split()
 AREAS = '212 415 312 617 206 713 305 404 503 718 202 303'.split()
 
 
+def mark(value: str) -> str:
+  """Marks what is personal in a longer text, with \u2039 and \u203a."""
+  return f'\u2039{value}\u203a'
+
+
 def digits(draw: Draw, count: int) -> str:
   """Draws that many digits."""
   return ''.join(draw.choice('0123456789') for _ in range(count))
@@ -153,7 +158,7 @@ def ssn(gap: str, lead: str = '') -> Maker:
   def make(draw: Draw) -> str:
     area = draw.choice([*range(100, 660), *range(700, 772)])
     group, serial = draw.randint(1, 99), draw.randint(1, 9999)
-    return f'{lead}{area}{gap}{group:02}{gap}{serial:04}'
+    return lead + mark(f'{area}{gap}{group:02}{gap}{serial:04}')
 
   return make
 
@@ -184,7 +189,7 @@ def cpf(draw: Draw) -> str:
 def sin(draw: Draw) -> str:
   """A Canadian number, which Luhn's sum checks, with its name before it."""
   number = luhn(draw.choice('12345') + digits(draw, 7))
-  return 'SIN ' + groups(number, (3, 3, 3), draw.choice(' -'))
+  return 'SIN ' + mark(groups(number, (3, 3, 3), draw.choice(' -')))
 
 
 def ip(template: str) -> Maker:

@@ -1,4 +1,4 @@
-"""Short prompts in 24 languages and 12 scripts, written for this measurement."""
+"""Short prompts in 25 languages and 12 scripts, written to be measured with."""
 
 from __future__ import annotations
 

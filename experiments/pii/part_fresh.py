@@ -10,11 +10,11 @@ POSITIVES = {
     'three_parts': formats.email('{f}.{i}.{l}@mail.{l}.com.br'),
     'underscore_end': formats.email('{f}_@{host}'),
     'capital_domain': formats.email('{F}{n}@Hotmail.Com'),
-    'quoted': formats.email('"{f}.{l}@{host}"'),
-    'angle_only': formats.email('<{l}{n}@{host}>'),
-    'markdown': formats.email('[{F}](mailto:{f}@{l}.dev)'),
-    'starred': formats.email('**{f}@{l}.fr**'),
-    'equals': formats.email('email={f}@{l}.net&next=1'),
+    'quoted': formats.email('"\u2039{f}.{l}@{host}\u203a"'),
+    'angle_only': formats.email('<\u2039{l}{n}@{host}\u203a>'),
+    'markdown': formats.email('[{F}](mailto:\u2039{f}@{l}.dev\u203a)'),
+    'starred': formats.email('**\u2039{f}@{l}.fr\u203a**'),
+    'equals': formats.email('email=\u2039{f}@{l}.net\u203a&next=1'),
     'cyrillic': formats.email(
       '\u0430\u043d\u043d\u0430@\u043f\u043e\u0447\u0442\u0430.\u0440\u0444'
     ),
@@ -41,7 +41,9 @@ POSITIVES = {
     'mx': formats.phone('55 1234 ####', '+52 55 1234 ####'),
     'gr': formats.phone('694 123 ####', '+30 694 123 ####'),
     'ng': formats.phone('0803 123 ####', '+234 803 123 ####'),
-    'uri': formats.phone('tel:+4930202####', 'tel:+1-(AREA)-~#~-####'),
+    'uri': formats.phone(
+      'tel:\u2039+4930202####\u203a', 'tel:\u2039+1-(AREA)-~#~-####\u203a'
+    ),
     'bare': formats.phone('+447912######', '4479123#####'),
     'gb_brackets': formats.phone('(020) 7946 0###', '(0161) 496 0###'),
     'de_minus': formats.phone('040-328####', '(089) 552####'),
@@ -79,14 +81,14 @@ POSITIVES = {
     'ca_again': formats.sin,
   },
   'ip_address': {
-    'v4_comma': formats.ip('IP, 10.0.0.#'),
-    'v4_forwarded': formats.ip('X-Forwarded-For: IP'),
-    'v4_range': formats.ip('IP-IP'),
-    'v4_path': formats.ip('IP/login?x=1'),
+    'v4_comma': formats.ip('\u2039IP\u203a, port 80'),
+    'v4_forwarded': formats.ip('X-Forwarded-For: \u2039IP\u203a'),
+    'v4_range': formats.ip('\u2039IP-192.0.2.9\u203a'),
+    'v4_path': formats.ip('\u2039IP\u203a/login?x=1'),
     'v6_short': formats.ip('2606:4700::6810:````'),
     'v6_private': formats.ip('fd12:3456:789a:1::`1'),
-    'v6_cidr': formats.ip('2001:4860:`1``::/32'),
-    'v6_mapped': formats.ip('::ffff:192.0.2.1##'),
+    'v6_cidr': formats.ip('\u20392001:4860:`1``::\u203a/32'),
+    'v6_mapped': formats.ip('::ffff:\u2039192.0.2.1##\u203a'),
   },
   'street_address': {
     'us': formats.one_of('15## N. Lincoln Ave., Suite 2##', '2#3 Oak Parkway'),
@@ -98,12 +100,24 @@ POSITIVES = {
     'jp': formats.one_of('1-2-# Ginza, Chuo-ku'),
   },
   'person': {
-    'spanish': formats.one_of('Me llamo <Elena Torres>', 'Sra. <Torres>'),
-    'form': formats.one_of('Name: <Oskar Lind>', 'Patient: <Mary O\u2019Neil>'),
-    'letter': formats.one_of('Sincerely,\n<Amara Okafor>', 'Dear <Oskar>,'),
-    'initials': formats.one_of('Dr. <J. R. Whitfield>', 'Mr. <van der Meer>'),
-    'japanese': formats.one_of('<\u7530\u4e2d\u82b1\u5b50>\u3067\u3059'),
-    'verb': formats.one_of('<Oskar Lind> wrote this', 'I met <Amara Okafor>'),
+    'spanish': formats.one_of(
+      'Me llamo \u2039Elena Torres\u203a', 'Sra. \u2039Torres\u203a'
+    ),
+    'form': formats.one_of(
+      'Name: \u2039Oskar Lind\u203a', 'Patient: \u2039Mary O\u2019Neil\u203a'
+    ),
+    'letter': formats.one_of(
+      'Sincerely,\n\u2039Amara Okafor\u203a', 'Dear \u2039Oskar\u203a,'
+    ),
+    'initials': formats.one_of(
+      'Dr. \u2039J. R. Whitfield\u203a', 'Mr. \u2039van der Meer\u203a'
+    ),
+    'japanese': formats.one_of(
+      '\u2039\u7530\u4e2d\u82b1\u5b50\u203a\u3067\u3059'
+    ),
+    'verb': formats.one_of(
+      '\u2039Oskar Lind\u203a wrote this', 'I met \u2039Amara Okafor\u203a'
+    ),
   },
 }
 SENTENCES = {
@@ -136,7 +150,7 @@ SENTENCES = {
   'ip_address': (
     'Block {} please.',
     'Angriff von {} um drei',
-    '\u0421\u0435\u0440\u0432\u0435\u0440 {} \u043d\u0435 \u043e\u0442\u0432\u0435\u0447\u0430\u0435\u0442',
+    'Сервер {} не отвечает',
   ),
   'street_address': ('Pick me up at {} tonight', 'Deliver to: {}'),
   'person': ('{}. Make it formal.', 'Improve: {}'),

@@ -14,9 +14,11 @@ POSITIVES = {
     'apostrophe': formats.email("{i}o'{l}@mail.ie"),
     'punycode': formats.email('{f}@xn--bcher-kva.de'),
     'long_tld': formats.email('{f}@{l}.photography'),
-    'json': formats.email('{{"user": "{F}", "email":"{f}.{l}@{l}.io"}}'),
+    'json': formats.email(
+      '{{"user": "{F}", "email":"\u2039{f}.{l}@{l}.io\u203a"}}'
+    ),
     'one_letter': formats.email('{i}@{l}.me'),
-    'slash_list': formats.email('{f}@{l}.net/{l}'),
+    'slash_list': formats.email('\u2039{f}@{l}.net\u203a/{l}'),
     'square_at': formats.email('{f}[at]{l}[dot]org'),
     'in_words': formats.email('{f} at {l} dot com'),
   },
@@ -25,7 +27,8 @@ POSITIVES = {
     'us_one': formats.phone('1-(AREA)-~#~-####', '1 ((AREA)) ~#~-####'),
     'us_bare': formats.phone('(AREA)~#~####'),
     'us_extension': formats.phone(
-      '(AREA)-~#~-#### x12#', '((AREA)) ~#~-#### ext. 4#'
+      '\u2039(AREA)-~#~-####\u203a x12#',
+      '\u2039((AREA)) ~#~-####\u203a ext. 4#',
     ),
     'us_tight': formats.phone('((AREA))~#~-####'),
     'au': formats.phone('0412 3## ###', '(02) 92## ####', '+61 412 3## ###'),
@@ -80,14 +83,16 @@ POSITIVES = {
     'ca': formats.sin,
   },
   'ip_address': {
-    'v4_cidr': formats.ip('IP/24'),
-    'v4_brackets': formats.ip('[IP]'),
-    'v4_log': formats.ip('IP - - [29/Nov/2026:10:00:01 +0000] "GET /"'),
+    'v4_cidr': formats.ip('\u2039IP\u203a/24'),
+    'v4_brackets': formats.ip('[\u2039IP\u203a]'),
+    'v4_log': formats.ip(
+      '\u2039IP\u203a - - [29/Nov/2026:10:00:01 +0000] "GET /"'
+    ),
     'v6_full': formats.ip('2001:0db8:85a3:````:````:8a2e:0370:7```'),
-    'v6_link': formats.ip('fe80::```:````:1```%eth0'),
+    'v6_link': formats.ip('\u2039fe80::```:````:1```\u203a%eth0'),
     'v6_upper': formats.ip('2A00:1450:4009:81`::200E'),
-    'v6_port': formats.ip('[2001:db8::```]:443'),
-    'v4_ssh': formats.ip('root@IP'),
+    'v6_port': formats.ip('[\u20392001:db8::```\u203a]:443'),
+    'v4_ssh': formats.ip('root@\u2039IP\u203a'),
   },
   'street_address': {
     'us': formats.one_of(
@@ -102,16 +107,18 @@ POSITIVES = {
   },
   'person': {
     'foreign': formats.one_of(
-      'Ich hei\u00dfe <Lena Adler>', "Je m'appelle <Hugo Dupont>"
+      'Ich hei\u00dfe \u2039Lena Adler\u203a',
+      "Je m'appelle \u2039Hugo Dupont\u203a",
     ),
     'lower_case': formats.one_of(
-      'my name is <greta adler>', 'i am called <ben costa>'
+      'my name is \u2039greta adler\u203a', 'i am called \u2039ben costa\u203a'
     ),
     'signed': formats.one_of(
-      'Best regards,\n<Ines Garcia>', 'Cheers,\n<Kofi Brown>'
+      'Best regards,\n\u2039Ines Garcia\u203a',
+      'Cheers,\n\u2039Kofi Brown\u203a',
     ),
     'in_passing': formats.one_of(
-      '<Farid Ivanov> was there', 'ask <Elif Huang>'
+      '\u2039Farid Ivanov\u203a was there', 'ask \u2039Elif Huang\u203a'
     ),
   },
 }

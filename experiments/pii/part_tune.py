@@ -10,8 +10,8 @@ POSITIVES = {
     'numbered': formats.email('{f}{n}@mail.com'),
     'tagged': formats.email('{f}_{l}+lists@{host}'),
     'subdomain': formats.email('{i}{l}@cs.uni-{l}.ac.uk'),
-    'angle': formats.email('{F} <{f}@{host}>'),
-    'mailto': formats.email('mailto:{f}.{l}@{host}'),
+    'angle': formats.email('{F} <\u2039{f}@{host}\u203a>'),
+    'mailto': formats.email('mailto:\u2039{f}.{l}@{host}\u203a'),
     'bracketed_at': formats.email('{f}.{l} (at) {l}.com'),
   },
   'phone': {
@@ -53,8 +53,8 @@ POSITIVES = {
   },
   'ip_address': {
     'v4': formats.ip('IP'),
-    'v4_port': formats.ip('IP:8080'),
-    'v4_url': formats.ip('http://IP/index.html'),
+    'v4_port': formats.ip('\u2039IP\u203a:8080'),
+    'v4_url': formats.ip('http://\u2039IP\u203a/index.html'),
     'v6': formats.ip('2a02:8```::```:``'),
   },
   'street_address': {
@@ -71,12 +71,16 @@ POSITIVES = {
   },
   'person': {
     'introduced': formats.one_of(
-      'My name is <Greta Adler>', "my name's <Ben Costa>"
+      'My name is \u2039Greta Adler\u203a', "my name's \u2039Ben Costa\u203a"
     ),
     'titled': formats.one_of(
-      'Dr. <Ivanov>', 'Mrs. <Anna Brown>', 'Prof. <Huang>'
+      'Dr. \u2039Ivanov\u203a',
+      'Mrs. \u2039Anna Brown\u203a',
+      'Prof. \u2039Huang\u203a',
     ),
-    'dear': formats.one_of('Dear <Carla Ferrari>,', 'Dear Mr. <Dupont>,'),
+    'dear': formats.one_of(
+      'Dear \u2039Carla Ferrari\u203a,', 'Dear Mr. \u2039Dupont\u203a,'
+    ),
   },
 }
 # Sentences around them.

@@ -61,9 +61,9 @@ def positives(part: str, seed: int, count: int) -> list[Row]:
         if untold:
           frames = source.UNTOLD_PHONES
         value = make(draw)
-        core = _core(kind, family, value)
-        if kind == 'person':
-          value = value.replace('<', '').replace('>', '')
+        before, _, rest = value.rpartition('\u2039')
+        core, _, after = rest.partition('\u203a')
+        value = before + core + after
         text = frames[(i + len(found)) % len(frames)].format(value)
         name = f'{kind}/{family}' + ('/untold' if untold else '')
         found.append(Row(text, kind, core, name, kind in OPTIONAL))
@@ -84,26 +84,3 @@ def negatives(part: str, seed: int, count: int) -> list[Row]:
     Row(text, None, '', 'optional', True) for text in source.OPTIONAL_NEGATIVES
   ]
   return found
-
-
-def _core(kind: str, family: str, value: str) -> str:
-  """The part of a planted value that must not remain."""
-  if kind == 'email':
-    value = value.removeprefix('mailto:').partition('/')[0]
-    if family.startswith('angle'):
-      value = value.partition('<')[2].rstrip('>')
-    if family == 'json':
-      value = value.split('"')[-2]
-  elif kind == 'ssn':
-    value = value[next(i for i, c in enumerate(value) if c.isdigit()) :]
-  elif kind == 'ip_address':
-    for before in ('http://', 'root@', 'X-Forwarded-For: ', '['):
-      value = value.removeprefix(before)
-    four = value[:5].count('.')
-    for end in ('/', ' ', ']', '%', ',', *(':' * four)):
-      value = value.partition(end)[0]
-  elif kind == 'person':
-    value = value.partition('<')[2].partition('>')[0]
-  elif kind == 'phone':
-    value = value.partition(' x')[0].partition(' ext')[0]
-  return value

@@ -16,7 +16,7 @@ _WORD = rf"{_UPPER}[\w'\u2019]*(?:-{_UPPER}[\w'\u2019]*)*"
 _INITIAL = rf'{_UPPER}\.'
 _PARTICLE = r'(?:van|von|de|der|den|la|le|da|di|dos|del|bin|al|el|ten|zu)'
 _NAME = (
-  rf'(?:{_WORD}|{_INITIAL})(?: (?:{_PARTICLE} ){{0,2}}(?:{_WORD}|{_INITIAL}))'
+  rf'(?:{_INITIAL}|{_WORD})(?: (?:{_PARTICLE} ){{0,2}}(?:{_INITIAL}|{_WORD}))'
   r'{0,3}'
 )
 _INTRODUCED = re.compile(
@@ -32,7 +32,7 @@ _INTRODUCED = re.compile(
 )
 _TITLED = re.compile(
   rf'\b(?:Mr|Mrs|Ms|Mx|Dr|Prof|Herr|Frau|Mme|M\.|Sr|Sra|Dra|Sig|Dott)\.? '
-  rf'(?P<name>{_NAME})'
+  rf'(?P<name>(?:{_PARTICLE} ){{0,2}}{_NAME})'
 )
 # Users often write without capitals; then the name has to end the clause.
 _LOWER = re.compile(
@@ -57,7 +57,8 @@ def persons(text: str) -> Iterator[tuple[int, int]]:
 
 _STREETS = re.compile(
   # 221B Baker Street, 10 W 42nd St, Apt 5
-  rf'\b\d{{1,5}}[A-Za-z]?,? (?:(?:[NSEW]\.?|North|South|East|West) )?'
+  r'(?:\b(?:Flat|Apt\.?|Unit|Suite) \w{1,4}, )?\b\d{1,5}[A-Za-z]?,? '
+  r'(?:(?:[NSEW]\.?|North|South|East|West) )?'
   rf'(?:(?:{_WORD}|\d{{1,3}}(?:st|nd|rd|th)) ){{1,3}}'
   r'(?:Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court|Ct'
   r'|Way|Place|Pl|Square|Sq|Terrace|Parkway|Pkwy|Highway|Hwy|Close|Crescent)'

@@ -108,7 +108,7 @@ _NEAR = re.compile(r'(?:\.?[-:#]|\b(?:no|nr|num|art|id)\.|[^.!?;]){0,20}')
 _TRUNK = (
   'FR GB DE IT NL BE CH AT SE AU JP KR ZA TR IE FI UA RO IL CN TW EG AR NZ IN'
 ).split()
-_PLAIN = 'ES BR RU CN'.split()
+_PLAIN = 'US ES BR RU CN'.split()
 # Written without these brackets they look like any row of numbers.
 _IN_BRACKETS = {'AU', 'NZ', 'BR', 'RU'}
 

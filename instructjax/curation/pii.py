@@ -109,7 +109,7 @@ def check_kinds(kinds: Collection[str]) -> None:
 
 
 # A local part is at most 64 characters, a label of a domain 63.
-_LOCAL = re.compile(rf"(?:{_LETTER}|[\d!#$%&'*+=?^`{{|}}~.-]){{1,64}}\Z")
+_LOCAL = re.compile(rf"(?:{_LETTER}|[\d!#$%'*+^`{{|}}~.-]){{1,64}}\Z")
 _TOP = (
   rf'(?:xn--[a-z0-9-]{{1,59}}|[a-z]{{2,24}}(?![\d-]|{_LETTER})'
   r'|[^\W\d_]{2,24}\b)'
@@ -125,7 +125,7 @@ _SPELT = re.compile(
 # What follows a dot in a file's name or a package's version, and is no domain.
 _NO_DOMAIN = re.compile(
   r'\.(?:png|jpe?g|gif|svg|webp|css|html?|json|ya?ml|txt|pdf|csv|xml|exe|dll'
-  r'|tgz|gz|rc|alpha|beta|dev|post|snapshot|final|release)\Z',
+  r'|tgz|gz|rc|alpha|beta|snapshot|final|release)\Z',
   re.IGNORECASE,
 )
 
@@ -133,7 +133,8 @@ _NO_DOMAIN = re.compile(
 def _emails(text: str) -> Iterator[tuple[int, int]]:
   at = text.find('@')
   while at >= 0:
-    yield from _email(text, at, at + 1, _DOMAIN)
+    spelt = ' dot ' in text[at : at + 64]
+    yield from _email(text, at, at + 1, _SPELT if spelt else _DOMAIN)
     at = text.find('@', at + 1)
   if _may_be_spelt(text):
     for match in _AT.finditer(text):
@@ -159,7 +160,7 @@ def _email(
   if not local or not domain:
     return
   # A quotation mark or a bracket of markup before it is the sentence's.
-  name = local[0].lstrip(".'`*{|=?!#$%&~^-")
+  name = local[0].lstrip(".'`*{|!#$%~^-")
   start = at - len(name)
   handle = text[start - 1 : start] in ('@', '/') and start > 0
   remote = name == 'git' and text[domain.end() : domain.end() + 1] == ':'
@@ -176,7 +177,12 @@ _BRANDS = (
   (re.compile(r'6011|64[4-9]|65|62|60|81|82|508|220[0-4]'), {16, 17, 18, 19}),
   (re.compile(r'30[0-5]|309|36|3[89]'), {14, 16}),
   (re.compile(r'35[2-8]'), {16, 17, 18, 19}),
-  (re.compile(r'5018|5020|5038|5893|6304|6759|676[1-3]'), set(range(12, 20))),
+  (
+    re.compile(
+      r'5018|5020|5038|5893|6304|6759|676[1-3]|506[67]|509|636297|636368'
+    ),
+    set(range(12, 20)),
+  ),
 )
 _CARD = re.compile(
   rf'(?<!{_LETTER})(?<![\d.,-])(?<!\d )(?:\d{{12,19}}'
@@ -217,7 +223,7 @@ def _ibans(text: str) -> Iterator[tuple[int, int]]:
 
 _SSN = re.compile(
   rf'(?<!{_LETTER})(?<![\d.+/-])(?<!\d )'
-  r'(?:(?P<us>\d{3}(?P<gap>[- \u2010\u2011])\d\d(?P=gap)\d{4})'
+  r'(?:(?P<us>\d{3}(?P<gap>[- \u2010\u2011\u2013])\d\d(?P=gap)\d{4})'
   r'|(?P<cpf>\d{3}\.\d{3}\.\d{3}-\d\d)'
   r'|(?P<nir>[12] ?\d\d ?(?:0[1-9]|1[0-2]) ?\d[\dAB] ?\d{3} ?\d{3} ?\d\d)'
   r'|(?P<bare>\d{9}|\d{3}[ .-]\d{2,3}[ .-]\d{3,4}))'
@@ -249,8 +255,8 @@ def _ssns(text: str) -> Iterator[tuple[int, int]]:
 
 
 _IPV4 = re.compile(
-  rf'(?<!{_LETTER})(?<![\d.+=-])(?:\d{{1,3}}\.){{3}}\d{{1,3}}(?:/\d\d?)?'
-  rf'(?!{_LETTER}|\d|\.\d|[-+]\w)'
+  rf'(?<!{_LETTER})(?<![\d.+=])(?<!{_LETTER}-)(?:\d{{1,3}}\.){{3}}\d{{1,3}}'
+  rf'(?:/\d\d?)?(?!{_LETTER}|\d|\.\d|\+\w|-(?!(?:\d{{1,3}}\.){{3}})\w)'
 )
 # Addresses of networks and single machines; ::1 and the like name nobody.
 _IPV6 = re.compile(

@@ -8,8 +8,8 @@ import pytest
 
 from experiments.pii import planted
 from instructjax import errors
-from instructjax.curation import pii
 from instructjax.curation import phones
+from instructjax.curation import pii
 from instructjax.microworld import prompts
 from instructjax.microworld import world as world_lib
 
