@@ -70,7 +70,7 @@ def command(argv: Sequence[str]) -> int:
   from instructjax.curation import stats
   from instructjax.data import records
 
-  settings = _settings(config)
+  settings = to_settings(config)
   if config.workers < 0:
     raise errors.UserError(
       f'config.workers={config.workers}: needed at least 0 (all cores).'
@@ -95,7 +95,7 @@ def command(argv: Sequence[str]) -> int:
   return 0
 
 
-def _settings(config):
+def to_settings(config):
   """Returns the rules' settings as a config has them.
 
   Raises:

@@ -29,6 +29,7 @@ RULES = (
 LEDGER, DROPPED, CONFIG = 'ledger.json', 'dropped.jsonl', 'config.json'
 _OWN = (CONFIG, DROPPED, 'stats.md', 'figures')
 _PARTIAL = '.partial'
+_to_json = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
 _FIELDS = (
   'user_id',
   'organization_id',
@@ -68,7 +69,7 @@ def output_row(prompt: rows.RawPrompt, language: str) -> dict[str, Any]:
 
 def encode(row: Mapping[str, Any]) -> bytes:
   """Returns a row as one line of UTF-8 JSON, the newline included."""
-  return json.dumps(row, ensure_ascii=False).encode() + b'\n'
+  return f'{_to_json(row)}\n'.encode()
 
 
 def ledger(

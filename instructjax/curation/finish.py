@@ -24,6 +24,10 @@ from instructjax.data import layouts
 
 Settings = settings_lib.Settings
 _TOKEN = re.compile(r'\w+|[^\w\s]')
+_MARKS = bytes(i for i in range(128) if re.match(r'[^\w\s]', chr(i)))
+_BETWEEN = bytes(
+  i if i < 128 and re.match(r'\w', chr(i)) else 32 for i in range(256)
+)
 
 
 class Finished(NamedTuple):
@@ -111,6 +115,16 @@ def without_pii(
   return dataclasses.replace(prompt, **redacted), tuple(sorted(found))
 
 
+def words_and_marks(text: str) -> int:
+  r"""Returns how often \w+|[^\w\s] matches."""
+  if not text.isascii():
+    return len(_TOKEN.findall(text))
+  # The same, a few times as fast.
+  told = text.encode()
+  marks = len(told) - len(told.translate(None, _MARKS))
+  return marks + len(told.translate(_BETWEEN).split())
+
+
 @functools.cache
 def token_counter(tokenizer: str) -> Callable[[str], int]:
   """Returns a function that counts a text's tokens.
@@ -124,7 +138,7 @@ def token_counter(tokenizer: str) -> Callable[[str], int]:
     UserError: there is no such file, or it is damaged.
   """
   if not tokenizer:
-    return lambda text: len(_TOKEN.findall(text))
+    return words_and_marks
   # These import the tokenizers' libraries, which few runs need.
   from instructjax.data import vocabulary
 

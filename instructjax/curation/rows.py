@@ -187,5 +187,9 @@ def _time(value: object) -> float | None:
 
 
 def _digest(*fields: object) -> str:
-  told = json.dumps(fields, separators=(',', ':')).encode()
-  return hashlib.blake2b(told, digest_size=8).hexdigest()
+  """Returns a digest of texts, numbers, None, and lists of them."""
+  told = '\0'.join(
+    json.dumps(field) if isinstance(field, list | tuple) else str(field)
+    for field in fields
+  )
+  return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
