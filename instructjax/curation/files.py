@@ -216,15 +216,18 @@ def publish(partial: pathlib.Path, out: pathlib.Path) -> None:
   does not is removed.
   """
   (out / LEDGER).unlink(missing_ok=True)
-  for name in (*_OWN, *_prompt_files()):
-    old, new = out / name, partial / name
-    if old.is_dir():
-      shutil.rmtree(old)
-    if new.exists():
-      new.replace(old)
-    else:
-      old.unlink(missing_ok=True)
-  (partial / LEDGER).replace(out / LEDGER)
+  for name in (*_OWN, *_prompt_files(), LEDGER):
+    move(partial / name, out / name)
+
+
+def move(new: pathlib.Path, old: pathlib.Path) -> None:
+  """Puts a file or folder in the place of another; either may be missing."""
+  if old.is_dir():
+    shutil.rmtree(old)
+  if new.exists():
+    new.replace(old)
+  else:
+    old.unlink(missing_ok=True)
 
 
 def _prompt_files() -> list[str]:

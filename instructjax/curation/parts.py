@@ -51,7 +51,7 @@ def scan(path: str, part_bytes: int) -> Scanned:
   line = next_line = 1
   try:
     with open(path, 'rb') as file:
-      while block := file.read(_BLOCK):
+      while block := file.read(min(_BLOCK, part_bytes)):
         hashed.update(block)
         end = block.rfind(b'\n') + 1
         if cuttable and end and position + end - start >= part_bytes:

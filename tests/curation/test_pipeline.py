@@ -52,7 +52,7 @@ def case(request, tmp_path_factory):
   log = raw.write(folder / 'raw.jsonl', raw.messy(400))
   out = folder / 'out'
   result = raw.prepared(
-    out, [log], settings, part_bytes=1, partition_bytes=9000
+    out, [log], settings, part_bytes=5000, partition_bytes=9000
   )
   prompts = [
     prompt
@@ -159,8 +159,8 @@ class TestOrder:
     'how',
     [
       {},
-      {'workers': 2, 'part_bytes': 1},
-      {'part_bytes': 1, 'partition_bytes': 2000},
+      {'workers': 2, 'part_bytes': 700},
+      {'part_bytes': 99, 'partition_bytes': 2000},
       {'workers': 2, 'partition_bytes': 1000},
     ],
   )
@@ -306,7 +306,7 @@ def test_lines_longer_than_a_part(tmp_path):
   texts = ['a' * 40, 'b' * 3_000_000, 'c' * 50, 'd' * 2_500_000]
   log = raw.write(tmp_path / 'raw.jsonl', [{'text': text} for text in texts])
   settings = raw.settings(min_chars=8)
-  for i, part_bytes in enumerate((1, 2_000_000, 10**9)):
+  for i, part_bytes in enumerate((99, 2_000_000, 10**9)):
     out = tmp_path / f'out{i}'
     ledger, _ = raw.prepared(out, [log], settings, part_bytes=part_bytes)
     assert ledger['input'] == 4 and _sum(ledger) == 4
