@@ -46,6 +46,10 @@ INSTALL_REQUIRES = [
   'tqdm>=4.67',
 ]
 
+# The first Beam for Python 3.11 to 3.14. It wants protobuf below 7, NumPy below
+# 2.5, Pillow below 13 and pyarrow below 26, which suits all the others.
+BEAM_REQUIRES = ['apache-beam>=2.77']
+
 TEST_REQUIRES = [
   'hypothesis>=6.140',
   'pytest>=9.0',
@@ -71,9 +75,12 @@ setuptools.setup(
   python_requires='>=3.11',
   install_requires=INSTALL_REQUIRES,
   extras_require={
-    'test': TEST_REQUIRES,
+    'beam': BEAM_REQUIRES,
+    'test': TEST_REQUIRES + BEAM_REQUIRES,
     'parity': PARITY_REQUIRES,
-    'dev': TEST_REQUIRES + PARITY_REQUIRES + ['pre-commit>=4.0'],
+    'dev': (
+      TEST_REQUIRES + BEAM_REQUIRES + PARITY_REQUIRES + ['pre-commit>=4.0']
+    ),
     'cuda': ['jax[cuda13]>=0.10'],
     'tpu': ['jax[tpu]>=0.10'],
     # The compiler of TPUs comes with their runtime, as old as JAX wants it.

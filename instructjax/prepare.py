@@ -1,13 +1,14 @@
 """Makes the paper's datasets of raw prompt logs.
 
   python -m instructjax.prepare --prompts=GLOB --out=DIR \
-      [--config=configs/prepare.py --config.KEY=VALUE ...]
+      [--config=configs/prepare.py --config.KEY=VALUE ...] \
+      [--runner=RUNNER with flags of Apache Beam]
 
 Reads prompt records (.jsonl, .json, .parquet, also with .gz) and writes
 DIR/{sft,rm,ppo}_{train,valid}.jsonl, DIR/test.jsonl, DIR/ledger.json (rows in,
 dropped by each rule, out), DIR/dropped.jsonl (which rows), DIR/stats.md and
 DIR/figures. docs/data_rules.md defines the rules. The same command again gives
-the same bytes, in whatever order rows and files come.
+the same bytes, in whatever order rows and files come, here or with Beam.
 
 Exit status: 0 when all is done, 2 for a wrong flag, config or row.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+import logging
 import os
 import pathlib
 import sys
@@ -24,7 +26,7 @@ from instructjax import cli
 from instructjax import errors
 from instructjax import main
 
-FLAGS = ('--config', '--prompts', '--out', '--help', '-h')
+FLAGS = ('--config', '--prompts', '--out', '--runner', '--help', '-h')
 # How the work is done, which changes nothing of what comes out.
 _MANNER = ('workers', 'overwrite')
 
@@ -57,12 +59,34 @@ def parser() -> argparse.ArgumentParser:
     metavar='FILE.py',
     help='default: configs/prepare.py',
   )
+  flags.add_argument(
+    '--runner',
+    metavar='RUNNER',
+    help='of Apache Beam (extra "beam"): DirectRunner, DataflowRunner ...; all'
+    ' other flags are then for Beam. Default: worker processes, no Beam',
+  )
   return flags
+
+
+def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+  """Splits a command line into our words and, with --runner, Beam's."""
+  ours, beams = [], []
+  if not any(word.partition('=')[0] == '--runner' for word in argv):
+    return list(argv), beams
+  words = ours
+  for word in argv:
+    flag = word.partition('=')[0]
+    if flag.startswith('--') or flag in FLAGS:
+      own = flag in FLAGS or flag.startswith('--config.')
+      words = ours if own else beams
+    words.append(word)
+  return ours, beams
 
 
 def command(argv: Sequence[str]) -> int:
   """Runs the command line; returns its exit status."""
-  known, config, _ = main.parse_with(parser(), FLAGS, argv)
+  ours, of_beam = split(argv)
+  known, config, _ = main.parse_with(parser(), FLAGS, ours)
   # These import NumPy: not before --help and typos.
   from instructjax.curation import figures
   from instructjax.curation import files
@@ -75,14 +99,19 @@ def command(argv: Sequence[str]) -> int:
     raise errors.UserError(
       f'config.workers={config.workers}: needed at least 0 (all cores).'
     )
+  beam = _beam() if known.runner else None
   out = pathlib.Path(known.out)
   paths = records.files('prompts', known.prompts)
   scanned = pipeline.scan(paths)
   made_from = _made_from(config, paths, [file.digest for file in scanned])
   files.check_out(out, made_from, config.overwrite)
   with files.staging(out) as folder:
-    workers = config.workers or os.cpu_count() or 1
-    ledger, tally = pipeline.run(scanned, settings, folder, workers)
+    if beam:
+      flags = [f'--runner={known.runner}', *of_beam]
+      ledger, tally = beam.run(scanned, settings, folder, flags)
+    else:
+      workers = config.workers or os.cpu_count() or 1
+      ledger, tally = pipeline.run(scanned, settings, folder, workers)
     files.write_json(folder / files.LEDGER, ledger)
     files.write_json(folder / files.CONFIG, made_from)
     if 'arrayrecord' in settings.formats:
@@ -93,6 +122,26 @@ def command(argv: Sequence[str]) -> int:
     files.publish(folder, out)
   print(f'{known.prompts} -> {out}')
   return 0
+
+
+def _beam():
+  """Returns the module that runs Beam, which is slow to import."""
+  # Beam warns of what it lacks for Google's services, whether used or not.
+  log = logging.getLogger()
+  level = log.level
+  log.setLevel(logging.ERROR)
+  try:
+    from instructjax.curation import beam
+  except ModuleNotFoundError as error:
+    if error.name != 'apache_beam':
+      raise
+    raise errors.UserError(
+      '--runner: needed Apache Beam, it is not installed: pip install'
+      " 'instructjax[beam]', or leave --runner out."
+    ) from None
+  finally:
+    log.setLevel(level)
+  return beam
 
 
 def to_settings(config):

@@ -11,8 +11,7 @@ Nothing depends on which worker did what, or on where the input was cut.
 
 from __future__ import annotations
 
-import collections
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import concurrent.futures
 import contextlib
 import functools
@@ -38,7 +37,6 @@ from instructjax.curation import spool
 from instructjax.curation import stages
 from instructjax.curation import stats
 
-Counter = collections.Counter
 Settings = settings_lib.Settings
 PART_BYTES = 1 << 22  # of the input, read by a worker at a time
 PARTITION_BYTES = 1 << 25  # of the input, de-duplicated at a time
@@ -84,8 +82,7 @@ def run(
   """
   parts = [part for file in scanned for part in file.parts]
   paths = list(dict.fromkeys(part.path for part in parts))
-  unpacked = sum(file.unpacked_bytes for file in scanned)
-  partitions = min(_MOST, 1 + unpacked // partition_bytes)
+  partitions = count_partitions(scanned, partition_bytes)
   spooled = folder / 'spool'
   spooled.mkdir()
   with _pool(min(workers, max(len(parts), partitions))) as pool:
@@ -109,20 +106,50 @@ def run(
         folders,
       )
     )
-  dropped = [*read.dropped, *(d for u in unique for d in u.dropped)]
-  dropped += [d for f in finished for d in f.dropped]
-  tally, sized, written = _assemble(finished, folders, folder, settings)
-  files.write_dropped(
-    folder / files.DROPPED,
-    itertools.chain(dropped, (d for d, _ in sized)),
-    paths,
-  )
-  counts = _counts(read, unique, finished)
-  counts.update(('size', split) for _, split in sized)
+  told = stages.Finished(dropped=list(read.dropped))
+  for part in (*(u.told for u in unique), *finished):
+    told.add(part)
+    told.dropped += part.dropped
+  _assemble(finished, folders, folder, settings, told)
   shutil.rmtree(spooled)
-  _log.info('%d prompts are written', written.total())
-  extras = _extras(read, finished)
-  return Result(files.ledger(read.rows, counts, extras, written), tally)
+  return conclude(read, told, folder, paths)
+
+
+def conclude(
+  read: stages.Read,
+  told: stages.Finished,
+  folder: pathlib.Path,
+  paths: Sequence[str],
+) -> Result:
+  """Writes dropped.jsonl, and returns what else there is to tell.
+
+  Args:
+    read: what the input holds.
+    told: what became of all of its prompts, and all that was dropped.
+    folder: for the file.
+    paths: of the input, in order.
+  """
+  files.write_dropped(folder / files.DROPPED, told.dropped, paths)
+  counts = told.counts | {('valid_row', ''): len(read.dropped)}
+  extras = {
+    'few_shot': {'added': read.added},
+    'normalization': {'changed': read.changed},
+    'pii': {
+      'by_kind': dict(sorted(told.pii.items())),
+      'redacted': told.redacted,
+    },
+  }
+  _log.info('%d prompts are written', told.written.total())
+  ledger = files.ledger(read.rows, counts, extras, told.written)
+  return Result(ledger, told.tally)
+
+
+def count_partitions(
+  scanned: Sequence[parts_lib.Scanned], partition_bytes: int
+) -> int:
+  """Returns how many partitions have about so many bytes of the input."""
+  unpacked = sum(file.unpacked_bytes for file in scanned)
+  return min(_MOST, 1 + unpacked // partition_bytes)
 
 
 Pool = Callable[..., Iterator]
@@ -165,8 +192,24 @@ def _read(
   read = functools.partial(
     stages.read, settings=settings, folder=folder, partitions=partitions
   )
+  return together(pool(read, parts), settings, parts[0].path)
+
+
+def together(
+  reads: Iterable[stages.Read], settings: Settings, path: str
+) -> stages.Read:
+  """Returns what the parts of the input hold together.
+
+  Args:
+    reads: of the parts, in order.
+    settings: of all rules.
+    path: of the first file, to name it.
+
+  Raises:
+    UserError: too many bad rows, or no prompt at all.
+  """
   whole = stages.Read()
-  for part in pool(read, parts):
+  for part in reads:
     for name in 'rows', 'prompts', 'added', 'changed', 'bad':
       setattr(whole, name, getattr(whole, name) + getattr(part, name))
     whole.why = whole.why or part.why
@@ -181,7 +224,7 @@ def _read(
     )
   if not whole.prompts:
     raise errors.UserError(
-      f'{parts[0].path}:1: needed at least one prompt, got none in '
+      f'{path}:1: needed at least one prompt, got none in '
       f'{whole.rows} rows: name another file.'
     )
   return whole
@@ -206,17 +249,9 @@ def _assemble(
   folders: Sequence[pathlib.Path],
   out: pathlib.Path,
   settings: Settings,
-) -> tuple[stats.Tally, list[tuple[files.Dropped, str]], Counter[str]]:
-  """Puts the partitions' lines together.
-
-  Returns:
-    The tally of all lines, what a file's size left no room for with its
-    split, and the number of lines by file.
-  """
-  tally, sized, written = stats.Tally(), [], Counter()
-  for part in finished:
-    tally.merge(part.tally)
-    written.update(part.written)
+  told: stages.Finished,
+) -> None:
+  """Puts the partitions' lines together; tells for which there is no room."""
   for name in settings_lib.FILES:
     candidates = [c for part in finished for c in part.candidates.get(name, ())]
     digests = np.array([c.digest for c in candidates], np.uint64)
@@ -233,42 +268,8 @@ def _assemble(
           for line, (candidate, stay) in zip(source, chosen, strict=False):
             if stay:
               target.write(line)
+              told.written[name] += 1
               lengths = candidate.num_tokens, candidate.num_response_tokens
-              tally.add(name, json.loads(line), *lengths)
+              told.tally.add(name, json.loads(line), *lengths)
             else:
-              dropped = files.Dropped(candidate.location, 'size')
-              sized.append((dropped, candidate.split))
-              written[name] -= 1
-  return tally, sized, written
-
-
-def _counts(
-  read: stages.Read,
-  unique: Sequence[stages.Unique],
-  finished: Sequence[stages.Finished],
-) -> Counter[tuple[str, str]]:
-  """Returns the dropped prompts by (rule, split)."""
-  counts = Counter({('valid_row', ''): len(read.dropped)})
-  for part in unique:
-    for split, count in part.by_split.items():
-      counts['common_prefix', split] += count
-  for part in finished:
-    counts.update(part.counts)
-  return counts
-
-
-def _extras(
-  read: stages.Read, finished: Sequence[stages.Finished]
-) -> dict[str, dict[str, Any]]:
-  """Returns what rules tell of themselves besides what they dropped."""
-  found: Counter[str] = Counter()
-  for part in finished:
-    found.update(part.pii)
-  return {
-    'few_shot': {'added': read.added},
-    'normalization': {'changed': read.changed},
-    'pii': {
-      'by_kind': dict(sorted(found.items())),
-      'redacted': sum(part.redacted for part in finished),
-    },
-  }
+              told.drop(candidate, 'size')

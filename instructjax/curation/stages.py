@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import contextlib
 import dataclasses
 import pathlib
@@ -53,12 +53,32 @@ class Read:
 def read(
   part: parts.Part, settings: Settings, folder: pathlib.Path, partitions: int
 ) -> Read:
-  """Reads, checks and expands rows, and spools the prompts.
+  """Spools the prompts of a part of the input.
 
   Raises:
     UserError: a bad row, if they are to be refused.
   """
   told, writer = Read(), spool.Writer(folder, partitions)
+  for prompt, entry in prompts(part, settings, told):
+    writer.add(prompt, entry)
+  writer.flush()
+  told.blocks = writer.blocks
+  return told
+
+
+def prompts(
+  part: parts.Part, settings: Settings, told: Read
+) -> Iterator[tuple[rows.RawPrompt, spool.Entry]]:
+  """Reads, checks and expands rows; yields prompts with their entries.
+
+  Args:
+    part: of the input.
+    settings: of all rules.
+    told: is told what the part holds, while it is read.
+
+  Raises:
+    UserError: a bad row, if they are to be refused.
+  """
 
   def on_bad(location: str, reason: str) -> None:
     if settings.on_bad_row == 'refuse':
@@ -85,10 +105,7 @@ def read(
     for prompt in found:
       entry = assign(prompt, settings)
       told.changed += entry.key != prompt.text
-      writer.add(prompt, entry)
-  writer.flush()
-  told.blocks = writer.blocks
-  return told
+      yield prompt, entry
 
 
 def assign(prompt: rows.RawPrompt, settings: Settings) -> spool.Entry:
@@ -109,6 +126,11 @@ def assign(prompt: rows.RawPrompt, settings: Settings) -> spool.Entry:
   )
 
 
+def place(entry: spool.Entry) -> tuple[int, str]:
+  """Returns what the lines of an output file are sorted by."""
+  return entry.group, entry.content
+
+
 class Unique(NamedTuple):
   """A partition without twins.
 
@@ -117,47 +139,46 @@ class Unique(NamedTuple):
     counted: bool[n], whether the cap counts it.
     owners: u64[n], whom it counts it for.
     drawn: u64[n], the digest by which the cap chooses.
-    dropped: the others.
-    by_split: their number by split.
+    told: of the others.
   """
 
   kept: np.ndarray
   counted: np.ndarray
   owners: np.ndarray
   drawn: np.ndarray
-  dropped: list[files.Dropped]
-  by_split: Counter[str]
+  told: Finished
 
 
-def deduplicate(places: Sequence[spool.Place], settings: Settings) -> Unique:
-  """Finds twins in a partition."""
-  entries, _ = spool.entries(places)
+def twins(entries: Sequence[spool.Entry], settings: Settings) -> list[int]:
+  """Returns for each entry the index of the one it duplicates, or -1."""
   count = len(entries)
   keys = [entry.key for entry in entries]
   ranks = np.empty(count, np.int64)
   by_rank = sorted(range(count), key=lambda i: rules.order(keys[i], entries[i]))
   ranks[by_rank] = np.arange(count)
-  twins = rules.twins(
+  return rules.twins(
     keys, ranks, min_chars=settings.min_chars, min_share=settings.min_share
   ).tolist()
-  dropped, by_split, kept = [], Counter(), []
-  for i, (entry, of) in enumerate(zip(entries, twins, strict=True)):
+
+
+def deduplicate(places: Sequence[spool.Place], settings: Settings) -> Unique:
+  """Finds twins in a partition."""
+  entries, _ = spool.entries(places)
+  told, kept = Finished(), []
+  of_entries = zip(entries, twins(entries, settings), strict=True)
+  for i, (entry, of) in enumerate(of_entries):
     if of < 0:
       kept.append(i)
-      continue
-    by_split[entry.split] += 1
-    dropped.append(
-      files.Dropped(entry.location, 'common_prefix', entries[of].location)
-    )
-  kept.sort(key=lambda i: (entries[i].group, entries[i].content))
+    else:
+      told.drop(entry, 'common_prefix', entries[of].location)
+  kept.sort(key=lambda i: place(entries[i]))
   chosen = [entries[i] for i in kept]
   return Unique(
     np.array(kept, np.int64),
     np.array([entry.drawn is not None for entry in chosen], bool),
     np.array([entry.owner for entry in chosen], np.uint64),
     np.array([entry.drawn or 0 for entry in chosen], np.uint64),
-    dropped,
-    by_split,
+    told,
   )
 
 
@@ -173,15 +194,16 @@ class Candidate(NamedTuple):
 
 @dataclasses.dataclass
 class Finished:
-  """What became of a partition's unique prompts.
+  """What became of prompts, of a partition or of all.
 
   Attributes:
     counts: dropped prompts by (rule, split).
     dropped: where they stand.
     pii: prompts by kind of what was found in them.
     redacted: prompts that are written or dropped later without it.
-    written: prompts by file.
-    tally: of those in files whose size is not limited.
+    written: prompts by file; those of files whose size is limited, and their
+      tally, come when they are chosen.
+    tally: of those written.
     candidates: by file whose size is limited, in the order of its lines.
   """
 
@@ -194,6 +216,20 @@ class Finished:
   candidates: dict[str, list[Candidate]] = dataclasses.field(
     default_factory=dict
   )
+
+  def drop(
+    self, entry: spool.Entry | Candidate, rule: str, of: str | None = None
+  ) -> None:
+    """Tells that a rule dropped a prompt, as a duplicate of a location."""
+    self.counts[rule, entry.split] += 1
+    self.dropped.append(files.Dropped(entry.location, rule, of))
+
+  def add(self, other: Finished) -> None:
+    """Adds the counts of another one; not its lists."""
+    self.redacted += other.redacted
+    for name in 'counts', 'pii', 'written':
+      getattr(self, name).update(getattr(other, name))
+    self.tally.merge(other.tally)
 
 
 def finish(
@@ -213,20 +249,17 @@ def finish(
     folder: exists; gets a file for each output file that has lines.
   """
   entries, of_prompts = spool.entries(places)
-  prompts = spool.prompts(of_prompts[i] for i in kept)
+  spooled = spool.prompts(of_prompts[i] for i in kept)
   told = Finished()
   with contextlib.ExitStack() as stack:
     outputs = {}
-    for prompt, i, stay in zip(prompts, kept, stays, strict=True):
+    for prompt, i, stay in zip(spooled, kept, stays, strict=True):
       entry = entries[i]
       if not stay:
-        _drop(told, entry, 'user_cap')
+        told.drop(entry, 'user_cap')
         continue
-      done = finish_lib.finish(prompt, entry.key, entry.split, settings)
-      told.pii.update(done.pii_kinds)
-      told.redacted += bool(done.pii_kinds) and done.rule != 'pii'
+      done = judge(prompt, entry, settings, told)
       if done.rule:
-        _drop(told, entry, done.rule)
         continue
       if done.file not in outputs:
         outputs[done.file] = stack.enter_context(open(folder / done.file, 'wb'))
@@ -235,9 +268,19 @@ def finish(
   return told
 
 
-def _drop(told: Finished, entry: spool.Entry, rule: str) -> None:
-  told.counts[rule, entry.split] += 1
-  told.dropped.append(files.Dropped(entry.location, rule))
+def judge(
+  prompt: rows.RawPrompt,
+  entry: spool.Entry,
+  settings: Settings,
+  told: Finished,
+) -> finish_lib.Finished:
+  """Applies what is left of the rules to one prompt, and tells what came."""
+  done = finish_lib.finish(prompt, entry.key, entry.split, settings)
+  told.pii.update(done.pii_kinds)
+  told.redacted += bool(done.pii_kinds) and done.rule != 'pii'
+  if done.rule:
+    told.drop(entry, done.rule)
+  return done
 
 
 def _count(
@@ -246,7 +289,6 @@ def _count(
   done: finish_lib.Finished,
   settings: Settings,
 ) -> None:
-  told.written[done.file] += 1
   lengths = done.num_tokens, done.num_response_tokens
   if settings.sizes.get(done.file):
     candidate = Candidate(
@@ -254,4 +296,5 @@ def _count(
     )
     told.candidates.setdefault(done.file, []).append(candidate)
   else:
+    told.written[done.file] += 1
     told.tally.add(done.file, done.row, *lengths)
