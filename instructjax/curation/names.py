@@ -16,7 +16,7 @@ _WORD = rf"{_UPPER}[\w'\u2019]*(?:-{_UPPER}[\w'\u2019]*)*"
 _INITIAL = rf'{_UPPER}\.'
 _PARTICLE = r'(?:van|von|de|der|den|la|le|da|di|dos|del|bin|al|el|ten|zu)'
 _NAME = (
-  rf'(?:{_WORD}|{_INITIAL})(?: (?:{_PARTICLE} ){{0,2}}(?:{_WORD}|{_INITIAL}))'
+  rf'(?:{_INITIAL}|{_WORD})(?: (?:{_PARTICLE} ){{0,2}}(?:{_INITIAL}|{_WORD}))'
   r'{0,3}'
 )
 _INTRODUCED = re.compile(
@@ -32,7 +32,14 @@ _INTRODUCED = re.compile(
 )
 _TITLED = re.compile(
   rf'\b(?:Mr|Mrs|Ms|Mx|Dr|Prof|Herr|Frau|Mme|M\.|Sr|Sra|Dra|Sig|Dott)\.? '
-  rf'(?P<name>{_NAME})'
+  rf'(?P<name>(?:{_PARTICLE} ){{0,2}}{_NAME})'
+)
+# Users often write without capitals; then the name has to end the clause.
+_LOWER = re.compile(
+  r"\b(?i:my name is|my name's|i am called|je m[\u2019']appelle"
+  r'|ich hei(?:\u00df|ss)e|me llamo|mi chiamo) '
+  r'(?!(?:not|no|a|an|the|in|on|too|so|very|my|just)\b)'
+  r'(?P<name>[a-z]{2,}(?: [a-z]{2,})?)(?=[.,!?\n]| and | und | y | e | et |\Z)'
 )
 _NO_NAME = frozenset(
   'Sir Madam Team All Customer Santa Diary God Lord Friend Friends Hiring'
@@ -42,7 +49,7 @@ _NO_NAME = frozenset(
 
 def persons(text: str) -> Iterator[tuple[int, int]]:
   """Yields (start, end) of names that are introduced, titled or signed."""
-  for pattern in _INTRODUCED, _TITLED:
+  for pattern in _INTRODUCED, _TITLED, _LOWER:
     for match in pattern.finditer(text):
       if match['name'].split()[0] not in _NO_NAME:
         yield match.span('name')
@@ -50,15 +57,17 @@ def persons(text: str) -> Iterator[tuple[int, int]]:
 
 _STREETS = re.compile(
   # 221B Baker Street, 10 W 42nd St, Apt 5
-  rf'\b\d{{1,5}}[A-Za-z]?,? (?:(?:[NSEW]\.?|North|South|East|West) )?'
+  r'(?:\b(?:Flat|Apt\.?|Unit|Suite) \w{1,4}, )?\b\d{1,5}[A-Za-z]?,? '
+  r'(?:(?:[NSEW]\.?|North|South|East|West) )?'
   rf'(?:(?:{_WORD}|\d{{1,3}}(?:st|nd|rd|th)) ){{1,3}}'
   r'(?:Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court|Ct'
   r'|Way|Place|Pl|Square|Sq|Terrace|Parkway|Pkwy|Highway|Hwy|Close|Crescent)'
-  r'\b\.?(?:,? (?:Apt|Apartment|Suite|Ste|Unit|Flat|#)\.? ?\w{1,5})?'
+  r'\b(?:\.(?=,))?(?:,? (?:Apt|Apartment|Suite|Ste|Unit|Flat|#)\.? ?\w{1,5})?'
   r'|\b(?i:p\. ?o\.|po) [Bb]ox \d{1,6}'
   # Hauptstraße 12, Am Alten Markt 3a; Kerkstraat 12
-  rf'|\b(?:{_WORD}[ -]){{0,2}}{_UPPER}?\w*(?:stra\u00dfe|strasse|str\.|weg'
-  r'|allee|platz|gasse|ufer|straat|laan|gracht|gatan|v\u00e4gen) \d{1,4} ?[a-h]?\b'
+  rf'|\b(?:{_WORD}[ -]){{0,2}}(?i:\w*(?:stra\u00dfe|strasse|str\.|weg'
+  r'|allee|platz|gasse|ufer|straat|laan|gracht|gatan|v\u00e4gen)) \d{1,4}'
+  r'(?: ?[a-h]\b)?'
   # 12 bis, rue de la Paix
   r'|\b\d{1,4}(?: bis| ter)?,? (?:rue|avenue|boulevard|place|chemin|impasse'
   rf"|all\u00e9e|quai) (?:(?:de|du|des|la|le|l['\u2019]|d['\u2019]) ?){{0,2}}"

@@ -17,13 +17,17 @@ import functools
 import re
 import unicodedata
 
+# A letter of a script that puts spaces between words: a number that follows it
+# at once is part of a word. Thai, Chinese, Japanese and Korean do not.
+LETTER = r'[A-Za-z_\u00aa-\u0dff]'
 # What stands between two digits of one number, at most three of them.
 GAP = r'[ \u00a0\u202f.\-\u2010\u2011\u2013/()]{0,3}'
 _CANDIDATE = re.compile(
-  r'(?<![\w@#$\u20ac\u00a3\u00a5=*^/\u2013-])(?<!\d[.,:])'
+  rf'(?<!{LETTER})(?<![\d@#$\u20ac\u00a3\u00a5=*^/\u2013-])'
+  r'(?<!\d[ \u00a0.,:])'
   rf'[+\uff0b(]{{0,2}}\d(?:{GAP}\d){{6,16}}'
   r'(?:,? ?(?:x|ext\.?|extension|poste|durchwahl) ?\d{1,5})?'
-  r'(?![\w@%=\u20ac]|[.,:/+*^-]\d| ?[*^=])',
+  rf'(?!{LETTER})(?![\d@%=\u20ac]|[.,:/+*^-]\d| ?[*^=])',
   re.IGNORECASE,
 )
 _EXTENSION = re.compile(r',? ?[a-z]+\.? ?\d+$', re.IGNORECASE)
@@ -32,19 +36,20 @@ _EXTENSION = re.compile(r',? ?[a-z]+\.? ?\d+$', re.IGNORECASE)
 _OTHER = re.compile(
   r'(?:1\d|20)\d\d[-./ ]+\d{1,2}[-./ ]+\d{1,2}(?:\D.*)?'  # 2024-01-31
   r'|\d{1,2}[-./ ]+\d{1,2}[-./ ]+(?:1[6-9]|20)?\d\d(?:\D.*)?'  # 31.01.2024
-  r'|(?:1\d|20)\d\d ?[-/\u2013] ?(?:1\d|20)\d\d'  # 1998-2003
   r'|\d{1,3}(?:[ .\u00a0\u202f]\d{3})+'  # 12 345 678
   r'|\d{1,2}(?:[ .\-/]\d{1,2}){3,}'  # 12 34 56 78, unless it begins with 0
   r'|97[89][- ].*'  # ISBN
 )
+_YEAR = r'(?:1[5-9]|20)\d\d'
+_DAY = r'(?:0?[1-9]|[12]\d|3[01])'
 _DATE = re.compile(
-  r'(?:19|20)\d\d([-./])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12]\d|3[01])(?:\D.*)?'
-  r'|(?:0?[1-9]|[12]\d|3[01])([-./])(?:0?[1-9]|[12]\d|3[01])\2(?:19|20)\d\d'
-  r'(?:\D.*)?'
+  r'[1-3]\d{3} ?[-\u2013] ?[1-3]\d{3}|'  # 3000-2350 BC
+  rf'{_YEAR}(?P<a>[-./]){_DAY}(?P=a){_DAY}(?:\D.*)?'
+  rf'|{_DAY}(?P<b>[-./ ]){_DAY}(?P=b){_YEAR}(?:\D.*)?'
 )
 _AMERICAN = re.compile(
-  r'(?:1[-. ]?)?(?:\([2-9]\d\d\)[- ]?|[2-9]\d\d(?P<gap>[-.]))'
-  r'[2-9]\d\d(?(gap)(?P=gap)|[-. ])\d{4}'
+  r'(?:1[-. ]?)?(?:\([2-9]\d\d\)[- ]?|[2-9]\d\d(?P<gap>[-./]))'
+  r'[2-9]\d\d(?(gap)[-.]|[-. ])\d{4}'
 )
 
 _STRONG = re.compile(
@@ -84,8 +89,8 @@ _NEGATIVE = re.compile(
   r'|policy|iban|card|member\w*|student|employee|barcode|catalog\w*|article'
   r'|artikel\w*|kunden\w*|client|policen\w*|job|confirmation|reservation|flight'
   r'|session|transaction|parcel|shipment|sendung\w*|colis|timestamp|epoch|unix'
-  r'|date[ds]?|born|between|from|sequence|digits of|pi|prime|factor\w*|divide'
-  r'|multiply|add|subtract|compute|calculate|solve'
+  r'|date[ds]?|born|sequence|digits of|pi|prime|factor\w*|divide'
+  r'|multiply|subtract|compute|calculate|solve'
   r'|\u0437\u0430\u043a\u0430\u0437\w*|\u0441\u0447[\u0435\u0451]\u0442\w*)\b'
   r'|\u8ba2\u5355|\u6ce8\u6587|\u8a3b\u6587|\uc8fc\ubb38',
   re.IGNORECASE,
@@ -96,13 +101,16 @@ _AFTER = re.compile(
   re.IGNORECASE,
 )
 _BEFORE_CHARS = 48
+_NEAR = re.compile(r'(?:\.?[-:#]|\b(?:no|nr|num|art|id)\.|[^.!?;]){0,20}')
 
-# Where the national format is looked for when nothing else tells: with a
-# leading zero, and without one where the way of writing it is distinctive.
+# Where the national format is looked for when no word tells: with a leading
+# zero, and without one where the way of writing it is distinctive.
 _TRUNK = (
   'FR GB DE IT NL BE CH AT SE AU JP KR ZA TR IE FI UA RO IL CN TW EG AR NZ IN'
 ).split()
-_PLAIN = 'ES BR RU IN CN MX'.split()
+_PLAIN = 'US ES BR RU CN'.split()
+# Written without these brackets they look like any row of numbers.
+_IN_BRACKETS = {'AU', 'NZ', 'BR', 'RU'}
 
 
 def find(text: str) -> list[tuple[int, int]]:
@@ -124,9 +132,18 @@ def candidates(text: str) -> Iterator[tuple[int, int]]:
     yield start, end
 
 
+def plain(number: str) -> str:
+  """Writes the digits of every script as 0 to 9, and hyphens as '-'."""
+  if number.isascii():
+    return number
+  return ''.join(
+    '-' if c in '\u2010\u2011\u2012\u2013' else str(unicodedata.decimal(c, c))
+    for c in unicodedata.normalize('NFKC', number)
+  )
+
+
 def _is_phone(text: str, start: int, end: int) -> bool:
-  number = unicodedata.normalize('NFKC', text[start:end])
-  number = _EXTENSION.sub('', number)
+  number = _EXTENSION.sub('', plain(text[start:end]))
   about = _about(text, start, end)
   if _DATE.fullmatch(number):
     return False
@@ -148,16 +165,20 @@ def _about(text: str, start: int, end: int) -> int:
   """What the words say: 1 of a telephone, -1 of another number, 0 nothing."""
   before = text[max(0, start - _BEFORE_CHARS) : start].rpartition('\n')[2]
   other = _last(_NEGATIVE, before)
-  if _last(_STRONG, before) > other or _AFTER.match(text, end):
+  # A word far away, or of the sentence before, says nothing about this number.
+  if other and not _NEAR.fullmatch(before, other.end()):
+    other = None
+  told = _last(_STRONG, before)
+  if _AFTER.match(text, end):
     return 1
-  if other >= 0:
-    return -1
-  return int(_WEAK.search(before) is not None)
+  if told and not (other and told.start() < other.start()):
+    return 1
+  return -1 if other else int(_WEAK.search(before) is not None)
 
 
-def _last(pattern: re.Pattern[str], text: str) -> int:
-  """Where the last match begins, -1 for none."""
-  return max((m.start() for m in pattern.finditer(text)), default=-1)
+def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+  """The last match, or None."""
+  return functools.reduce(lambda _, m: m, pattern.finditer(text), None)
 
 
 def _is_international(number: str) -> bool:
@@ -177,6 +198,8 @@ def _is_national(number: str) -> bool:
   if len(groups) < 2:
     return False
   for region in _TRUNK if groups[0][0] == '0' else _PLAIN:
+    if region in _IN_BRACKETS and '(' not in number:
+      continue
     try:
       parsed = plans.parse(number, region)
     except plans.NumberParseException:

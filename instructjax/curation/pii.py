@@ -19,7 +19,6 @@ import functools
 import ipaddress
 import re
 from typing import NamedTuple
-import unicodedata
 
 from instructjax import errors
 from instructjax.curation import names
@@ -34,6 +33,9 @@ DEFAULT_KINDS = (
   'ip_address',
 )
 KINDS = (*DEFAULT_KINDS, 'street_address', 'person')
+
+
+_LETTER = phones.LETTER
 
 
 class Span(NamedTuple):
@@ -86,10 +88,13 @@ def screen(text: str) -> bool:
 
   True for every text in which `find` finds something, and for a few others.
   """
-  return (
-    '@' in text
-    or _SCREEN.search(text) is not None
-    or (text.count(':') > 1 and _IPV6.search(text) is not None)
+  if '@' in text or _may_be_spelt(text):
+    return True
+  # One pass of memchr a digit is far quicker than a regular expression.
+  if text.isascii() and not any(digit in text for digit in '0123456789'):
+    return False
+  return _NUMBERS.search(text) is not None or (
+    ('::' in text or text.count(':') > 6) and _IPV6.search(text) is not None
   )
 
 
@@ -103,16 +108,24 @@ def check_kinds(kinds: Collection[str]) -> None:
     )
 
 
-# A local part is at most 64 characters, a domain 253 in labels of 63.
-_LOCAL = re.compile(r"[\w!#$%&'*+=?^`{|}~.-]{1,64}\Z")
-_DOMAIN = re.compile(
-  r'(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}(?:xn--[a-z0-9-]+|[^\W\d_]{2,24})\b',
-  re.IGNORECASE,
+# A local part is at most 64 characters, a label of a domain 63.
+_LOCAL = re.compile(rf"(?:{_LETTER}|[\d!#$%'*+^`{{|}}~.-]){{1,64}}\Z")
+_TOP = (
+  rf'(?:xn--[a-z0-9-]{{1,59}}|[a-z]{{2,24}}(?![\d-]|{_LETTER})'
+  r'|[^\W\d_]{2,24}\b)'
+)
+_LABEL = r'[^\W_](?:[\w-]{0,61}[^\W_])?'
+_DOMAIN = re.compile(rf'(?:{_LABEL}\.){{1,8}}{_TOP}', re.IGNORECASE)
+# Spelled out, as 'ben [at] firma [dot] de' or 'ben at firma dot de'.
+_AT = re.compile(r' ?[\[({<](?:at|AT)[\])}>] ?| at (?=[^ ]+ dot )')
+_DOT = r'(?: ?[\[({<] ?dot ?[\])}>] ?| dot |\.)'
+_SPELT = re.compile(
+  rf'(?:{_LABEL}{_DOT}){{1,8}}?{_TOP}(?! dot )', re.IGNORECASE
 )
 # What follows a dot in a file's name or a package's version, and is no domain.
 _NO_DOMAIN = re.compile(
-  r'(?:png|jpe?g|gif|svg|webp|css|html?|json|ya?ml|txt|pdf|csv|xml|exe|dll'
-  r'|tgz|gz|rc|alpha|beta|dev|post|snapshot|final|release)\Z',
+  r'\.(?:png|jpe?g|gif|svg|webp|css|html?|json|ya?ml|txt|pdf|csv|xml|exe|dll'
+  r'|tgz|gz|rc|alpha|beta|snapshot|final|release)\Z',
   re.IGNORECASE,
 )
 
@@ -120,54 +133,68 @@ _NO_DOMAIN = re.compile(
 def _emails(text: str) -> Iterator[tuple[int, int]]:
   at = text.find('@')
   while at >= 0:
-    local = _LOCAL.search(text, max(0, at - 64), at)
-    domain = _DOMAIN.match(text, at + 1)
-    if local and domain and _is_email(text, local[0], local.start(), domain[0]):
-      start = local.start() + len(local[0]) - len(_trimmed(local[0]))
-      yield start, domain.end()
+    spelt = ' dot ' in text[at : at + 64]
+    yield from _email(text, at, at + 1, _SPELT if spelt else _DOMAIN)
     at = text.find('@', at + 1)
+  if _may_be_spelt(text):
+    for match in _AT.finditer(text):
+      yield from _email(text, *match.span(), _SPELT)
 
 
-def _trimmed(local: str) -> str:
-  """The local part without what a sentence put before it."""
-  return local.lstrip(".'`*{|=?!#$%&~^-")
+def _may_be_spelt(text: str) -> bool:
+  if ' dot ' in text:
+    return True
+  brackets = '(' in text or '[' in text or '{' in text or '<' in text
+  return brackets and any(at in text for at in _BRACKETED)
 
 
-def _is_email(text: str, local: str, start: int, domain: str) -> bool:
-  local = _trimmed(local)
-  after = text[start + len(local) + 1 + len(domain) :]
-  del after
-  before = text[start - 1 : start]
-  return bool(
-    local
-    and not local.endswith('.')
-    and '..' not in local
-    and before not in ('@', '/')
-    and not (local == 'git' and f'git@{domain}:' in text)
-    and not _NO_DOMAIN.search(domain)
-  )
+_BRACKETED = '(at)', '[at]', '{at}', '<at>', '(AT)', '[AT]'
+
+
+def _email(
+  text: str, at: int, after: int, shape: re.Pattern[str]
+) -> Iterator[tuple[int, int]]:
+  """Yields the address around an at sign, if there is one."""
+  local = _LOCAL.search(text, max(0, at - 64), at)
+  domain = shape.match(text, after)
+  if not local or not domain:
+    return
+  # A quotation mark or a bracket of markup before it is the sentence's.
+  name = local[0].lstrip(".'`*{|!#$%~^-")
+  start = at - len(name)
+  handle = text[start - 1 : start] in ('@', '/') and start > 0
+  remote = name == 'git' and text[domain.end() : domain.end() + 1] == ':'
+  wrong = not name or name[-1] == '.' or '..' in name
+  if not (handle or remote or wrong or _NO_DOMAIN.search(domain[0])):
+    yield start, domain.end()
 
 
 # The beginnings that brands of cards use, and their numbers of digits.
 _BRANDS = (
-  (re.compile(r'4'), {13, 16, 19}),
+  (re.compile(r'4'), {16, 19}),
   (re.compile(r'5[1-5]|222[1-9]|22[3-9]|2[3-6]|27[01]|2720'), {16}),
   (re.compile(r'3[47]'), {15}),
   (re.compile(r'6011|64[4-9]|65|62|60|81|82|508|220[0-4]'), {16, 17, 18, 19}),
   (re.compile(r'30[0-5]|309|36|3[89]'), {14, 16}),
   (re.compile(r'35[2-8]'), {16, 17, 18, 19}),
-  (re.compile(r'5018|5020|5038|5893|6304|6759|676[1-3]'), set(range(12, 20))),
+  (
+    re.compile(
+      r'5018|5020|5038|5893|6304|6759|676[1-3]|506[67]|509|636297|636368'
+    ),
+    set(range(12, 20)),
+  ),
 )
 _CARD = re.compile(
-  r'(?<![\w.,-])(?<!\d )\d{4}(?:(?P<gap>[ \u00a0.\u2010\u2011-]?)\d{1,6}'
-  r'(?:(?P=gap)\d{1,6}){1,14}|\d{8,15})(?![\w-]|[., ]\d)'
+  rf'(?<!{_LETTER})(?<![\d.,-])(?<!\d )(?:\d{{12,19}}'
+  r'|\d{2,}(?P<gap>[ \u00a0.\u2010\u2011-])\d{2,}(?:(?P=gap)\d{2,}){0,8})'
+  rf'(?!{_LETTER}|[\d-]|[.,]\d| \d{{2}})'
 )
 
 
 def _cards(text: str) -> Iterator[tuple[int, int]]:
   luhn = _checks().luhn
   for match in _CARD.finditer(text):
-    digits = ''.join(c for c in _plain(match[0]) if c.isdigit())
+    digits = ''.join(c for c in phones.plain(match[0]) if c.isdigit())
     known = any(
       len(digits) in lengths and brand.match(digits)
       for brand, lengths in _BRANDS
@@ -184,7 +211,7 @@ _IBAN = re.compile(
 def _ibans(text: str) -> Iterator[tuple[int, int]]:
   iban = _checks().iban
   for match in _IBAN.finditer(text):
-    found = match[0].replace('\u00a0', ' ')
+    found = phones.plain(match[0])
     # A country's numbers have one length; words may follow it.
     for end in range(len(found), 14, -1):
       cut = end < len(found) and found[end].isalnum()
@@ -195,12 +222,12 @@ def _ibans(text: str) -> Iterator[tuple[int, int]]:
 
 
 _SSN = re.compile(
-  r'(?<![\w.+/-])(?<!\d )'
-  r'(?:(?P<us>\d{3}(?P<gap>[- \u2010\u2011])\d\d(?P=gap)\d{4})'
+  rf'(?<!{_LETTER})(?<![\d.+/-])(?<!\d )'
+  r'(?:(?P<us>\d{3}(?P<gap>[- \u2010\u2011\u2013])\d\d(?P=gap)\d{4})'
   r'|(?P<cpf>\d{3}\.\d{3}\.\d{3}-\d\d)'
   r'|(?P<nir>[12] ?\d\d ?(?:0[1-9]|1[0-2]) ?\d[\dAB] ?\d{3} ?\d{3} ?\d\d)'
-  r'|(?P<bare>\d{9}|\d{3}[ -]\d{3}[ -]\d{3}))'
-  r'(?![\w-]|[. ]\d)'
+  r'|(?P<bare>\d{9}|\d{3}[ .-]\d{2,3}[ .-]\d{3,4}))'
+  rf'(?!{_LETTER}|[\d-]|[. ]\d)'
 )
 _SSN_WORDS = re.compile(
   r'\b(?:ssn|social(?: security)?(?: (?:number|no|#))?|sin'
@@ -212,13 +239,13 @@ _SSN_WORDS = re.compile(
 def _ssns(text: str) -> Iterator[tuple[int, int]]:
   checks = _checks()
   for match in _SSN.finditer(text):
-    number = _plain(match[0])
+    number = phones.plain(match[0])
     kind = match.lastgroup if match.lastgroup != 'gap' else 'us'
     if kind == 'bare':
       before = text[max(0, match.start() - 40) : match.start()]
       good = _SSN_WORDS.search(before) and (
         checks.ssn.is_valid(re.sub(r'\D', '', number))
-        or checks.sin.is_valid(number)
+        or checks.sin.is_valid(re.sub(r'\D', '', number))
       )
     else:
       check = {'us': checks.ssn, 'cpf': checks.cpf, 'nir': checks.nir}[kind]
@@ -228,12 +255,14 @@ def _ssns(text: str) -> Iterator[tuple[int, int]]:
 
 
 _IPV4 = re.compile(
-  r'(?<![\w.+=-])(?:\d{1,3}\.){3}\d{1,3}(?:/\d\d?)?(?![\w]|\.\d|[-+]\w)'
+  rf'(?<!{_LETTER})(?<![\d.+=])(?<!{_LETTER}-)(?:\d{{1,3}}\.){{3}}\d{{1,3}}'
+  rf'(?:/\d\d?)?(?!{_LETTER}|\d|\.\d|\+\w|-(?!(?:\d{{1,3}}\.){{3}})\w)'
 )
 # Addresses of networks and single machines; ::1 and the like name nobody.
 _IPV6 = re.compile(
-  r'(?<![\w:.])(?:[23][0-9a-f]{3}|fe[89ab][0-9a-f]|f[cd][0-9a-f]{2})'
-  r'(?::[0-9a-f]{0,4}){2,7}(?![\w:])',
+  rf'(?<!{_LETTER})(?<![\d:.])'
+  r'(?:[23][0-9a-f]{3}|fe[89ab][0-9a-f]|f[cd][0-9a-f]{2})'
+  rf'(?::[0-9a-f]{{0,4}}){{2,7}}(?!{_LETTER}|[\d:])',
   re.IGNORECASE,
 )
 _VERSION = re.compile(
@@ -254,11 +283,12 @@ def _addresses(text: str) -> Iterator[tuple[int, int]]:
       if pattern is _IPV6:
         written = written.rstrip(':') if written[-2:] != '::' else written
       try:
-        address = ipaddress.ip_address(_plain(written).partition('/')[0])
+        address = ipaddress.ip_address(phones.plain(written).partition('/')[0])
       except ValueError:
         continue
       nobody = (
-        address.is_loopback
+        not any(map(str.isdigit, written))
+        or address.is_loopback
         or address.is_unspecified
         or address.is_multicast
         or written.startswith(('255.', '0.'))
@@ -269,15 +299,10 @@ def _addresses(text: str) -> Iterator[tuple[int, int]]:
 
 
 # Every alternative begins with a digit, which the search skips to quickly.
-_SCREEN = re.compile(
+_NUMBERS = re.compile(
   rf'\d(?:(?:{phones.GAP}\d){{6}}|\d{{0,2}}\.\d{{1,3}}\.\d{{1,3}}\.\d'
   r'|(?<=[A-Za-z]{2}\d)\d(?:[ \u00a0.-]?[A-Za-z0-9]){11})'
 )
-
-
-def _plain(number: str) -> str:
-  """Full-width digits and the like as the usual ones."""
-  return unicodedata.normalize('NFKC', number).replace('\u2010', '-')
 
 
 class _Checks(NamedTuple):

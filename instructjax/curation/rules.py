@@ -34,7 +34,11 @@ def comparison_key(text: str) -> str:
   if text.endswith(_OPEN_TURN):
     text = _FIRST_TURN.sub(r'\1', text, count=1)
   folded = unicodedata.normalize('NFKC', text).casefold()
-  return ' '.join(unicodedata.normalize('NFKC', folded).split())
+  folded = unicodedata.normalize('NFKC', folded)
+  # No white space but this one is printable: most texts need no more.
+  if folded.isprintable() and '  ' not in folded:
+    return folded.strip()
+  return ' '.join(folded.split())
 
 
 def digest(salt: str, use: str, *parts: str) -> int:
