@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+import functools
 import logging
 import os
 import pathlib
@@ -99,19 +100,22 @@ def command(argv: Sequence[str]) -> int:
     raise errors.UserError(
       f'config.workers={config.workers}: needed at least 0 (all cores).'
     )
-  beam = _beam() if known.runner else None
   out = pathlib.Path(known.out)
-  paths = records.files('prompts', known.prompts)
-  scanned = pipeline.scan(paths)
+  if known.runner:
+    beam, inputs = _beam()
+    paths = inputs.find(known.prompts)
+    scanned = inputs.scan(paths)
+    flags = [f'--runner={known.runner}', *of_beam]
+    run = functools.partial(beam.run, flags=flags)
+  else:
+    paths = records.files('prompts', known.prompts)
+    scanned = pipeline.scan(paths)
+    workers = config.workers or os.cpu_count() or 1
+    run = functools.partial(pipeline.run, workers=workers)
   made_from = _made_from(config, paths, [file.digest for file in scanned])
   files.check_out(out, made_from, config.overwrite)
   with files.staging(out) as folder:
-    if beam:
-      flags = [f'--runner={known.runner}', *of_beam]
-      ledger, tally = beam.run(scanned, settings, folder, flags)
-    else:
-      workers = config.workers or os.cpu_count() or 1
-      ledger, tally = pipeline.run(scanned, settings, folder, workers)
+    ledger, tally = run(scanned, settings, folder)
     files.write_json(folder / files.LEDGER, ledger)
     files.write_json(folder / files.CONFIG, made_from)
     if 'arrayrecord' in settings.formats:
@@ -125,13 +129,14 @@ def command(argv: Sequence[str]) -> int:
 
 
 def _beam():
-  """Returns the module that runs Beam, which is slow to import."""
+  """Returns the modules that run Beam, which is slow to import."""
   # Beam warns of what it lacks for Google's services, whether used or not.
   log = logging.getLogger()
   level = log.level
   log.setLevel(logging.ERROR)
   try:
     from instructjax.curation import beam
+    from instructjax.curation import beam_inputs
   except ModuleNotFoundError as error:
     if error.name != 'apache_beam':
       raise
@@ -141,7 +146,7 @@ def _beam():
     ) from None
   finally:
     log.setLevel(level)
-  return beam
+  return beam, beam_inputs
 
 
 def to_settings(config):

@@ -13,6 +13,7 @@ and at last, here, the pieces in order -> files. The rules are those of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+import glob
 import json
 import pathlib
 import pickle
@@ -81,8 +82,7 @@ def run(
       if name.startswith(f'{steps.DROPPED}/'):
         told.dropped += _load(path)
   finally:
-    if FileSystems.exists(between):
-      FileSystems.delete([between])
+    _remove(between)
   paths = list(dict.fromkeys(part.path for part in parts))
   return pipeline.conclude(read, told, folder, paths)
 
@@ -116,9 +116,24 @@ def _between(
   """Returns a new folder that the workers and this process see."""
   cloud = options.view_as(pipeline_options.GoogleCloudOptions)
   name = f'instructjax-{uuid.uuid4().hex}'
-  found = FileSystems.join(cloud.temp_location or str(folder.resolve()), name)
+  place = cloud.temp_location or str(folder.resolve())
+  if glob.has_magic(place):  # Beam lists what lies there by patterns.
+    raise errors.UserError(
+      f'{place}: needed a folder without * ? [ in its name for Beam: set'
+      ' --temp_location to another, which all workers see.'
+    )
+  found = FileSystems.join(place, name)
   FileSystems.mkdirs(found)
   return found
+
+
+def _remove(between: str) -> None:
+  """Removes the folder; some file systems have files only."""
+  (found,) = FileSystems.match([FileSystems.join(between, '**')])
+  if found.metadata_list:
+    FileSystems.delete([file.path for file in found.metadata_list])
+  if FileSystems.exists(between):
+    FileSystems.delete([between])
 
 
 def _build(

@@ -19,6 +19,7 @@ from apache_beam.transforms import window
 from apache_beam.utils import windowed_value
 
 from instructjax import errors
+from instructjax.curation import beam_inputs
 from instructjax.curation import files
 from instructjax.curation import finish as finish_lib
 from instructjax.curation import settings as settings_lib
@@ -48,7 +49,7 @@ class Read(beam.DoFn):
     number, part = numbered
     told: stages.Read | str = stages.Read()
     try:
-      for prompt, entry in stages.prompts(part, self._settings, told):
+      for prompt, entry in beam_inputs.prompts(part, self._settings, told):
         yield _key(entry.group), (entry, prompt)
     except errors.UserError as error:
       # The first of all parts is told; which worker comes first is chance.

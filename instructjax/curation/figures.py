@@ -77,11 +77,10 @@ def _use_cases(tally: stats.Tally) -> Any:
     share, papers = count / total, paper.USE_CASES[name][0]
     axis.barh(row, share, height=0.72, color=plots.BLUE)
     axis.plot(papers, row, 'D', color=plots.RED, ms=6, mec='white')
-    axis.text(
-      max(share, papers) + 0.02, row, f'{share:.1%}', va='center', fontsize=9
-    )
+    told = f'{share:.1%} (paper {papers:.1%})'
+    axis.text(max(share, papers) + 0.02, row, told, va='center', fontsize=9)
   most = max(*found.values(), paper.USE_CASES['generation'][0] * total) / total
-  axis.set_xlim(0, most + 0.1)
+  axis.set_xlim(0, most + 0.25)
   axis.set_xlabel('share of the prompts that name a use case', fontsize=9)
   axis.xaxis.set_major_formatter(_percents())
   return figure

@@ -52,7 +52,8 @@ def output_row(prompt: rows.RawPrompt, language: str) -> dict[str, Any]:
   """Returns a prompt as a record that `data.records` reads.
 
   {"prompt_id", "text", "messages", "user_id", "organization_id", "source",
-  "kind", "use_case", "response", "language"}, without what it does not have.
+  "kind", "use_case", "response", "annotations", "language"}, without what it
+  does not have.
   """
   row = {'prompt_id': prompt.prompt_id, 'text': prompt.text}
   if prompt.conversation:
@@ -63,6 +64,8 @@ def output_row(prompt: rows.RawPrompt, language: str) -> dict[str, Any]:
     value = getattr(prompt, name)
     if value is not None:
       row[name] = value
+  if prompt.annotations is not None:
+    row['annotations'] = dict(prompt.annotations)
   row['language'] = language
   return row
 

@@ -67,8 +67,12 @@ def scan(path: str, part_bytes: int) -> Scanned:
     found = [Part(path, 0, None, 1)]
   elif start < position:
     found.append(Part(path, start, position, line))
-  factor = _UNPACKED.get(os.path.splitext(path)[1], 1)
-  return Scanned(found, hashed.hexdigest(), position * factor)
+  return Scanned(found, hashed.hexdigest(), unpacked_bytes(path, position))
+
+
+def unpacked_bytes(path: str, size: int) -> int:
+  """Returns about how large a file of this name and size is when unpacked."""
+  return size * _UNPACKED.get(os.path.splitext(path)[1], 1)
 
 
 def read(

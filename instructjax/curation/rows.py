@@ -1,7 +1,8 @@
 """Raw rows to prompts, a few-shot row to one for each of its examples.
 
 A raw row is a prompt record in any layout of `data.layouts`, with, where the
-log has them, 'user_id', 'organization_id', 'time', 'source' and 'response'.
+log has them, 'user_id', 'organization_id', 'time', 'source', 'response' and
+'annotations'.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class RawPrompt:
     source: 'labeler' or 'customer'.
     kind, use_case: as in records, or None.
     response: a demonstration that came with it, or None.
+    annotations: what a labeler said of it, (name, true or not), or None.
     content: digest of all of that but the location, 16 hex digits.
   """
 
@@ -48,6 +50,7 @@ class RawPrompt:
   kind: str | None
   use_case: str | None
   response: str | None
+  annotations: tuple[tuple[str, bool], ...] | None
   content: str
 
 
@@ -146,11 +149,12 @@ def _raw_prompt(
   response = row.get('response')
   if response is not None:
     records.checked_text(response, 'response')
+  annotations = _annotations(row.get('annotations'))
   source = found.source or DEFAULT_SOURCE
   content = _digest(
     found.text, found.conversation, found.prompt_id, user_id,
     organization_id, time, source, found.kind, found.use_case, response,
-    examples,
+    examples, annotations,
   )  # fmt: skip
   return RawPrompt(
     location=found.location,
@@ -164,8 +168,24 @@ def _raw_prompt(
     kind=found.kind,
     use_case=found.use_case,
     response=response,
+    annotations=annotations,
     content=content,
   )
+
+
+def _annotations(value: object) -> tuple[tuple[str, bool], ...] | None:
+  if value is None:
+    return None
+  if not isinstance(value, dict) or not all(
+    isinstance(said, bool) for said in value.values()
+  ):
+    raise ValueError(
+      "needed 'annotations' as names with true or false, got "
+      f'{layouts.short(value)}: mend or remove them.'
+    )
+  for name in value:
+    records.checked_text(name, 'annotations')
+  return tuple(sorted(value.items()))
 
 
 def _time(value: object) -> float | None:

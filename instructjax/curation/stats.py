@@ -15,6 +15,7 @@ import pathlib
 from typing import Any
 
 from instructjax.curation import lengths
+from instructjax.curation import markdown
 from instructjax.curation import paper
 from instructjax.curation import settings
 
@@ -23,7 +24,6 @@ Ledger = Mapping[str, Any]
 
 SOURCES = ('labeler', 'customer')
 MAX_LANGUAGES = 20  # told one by one, the rest together
-_OPEN = '–'  # a cell without a number
 _INITIALS = ('sft', 'rm', 'ppo', 'qa', 'pii')
 
 
@@ -182,7 +182,10 @@ def _sizes(tally: Tally) -> list[str]:
       cells = []
       for dataset in settings.DATASETS:
         place = f'{dataset}_{split}', source
-        cells += [_whole(counts[place]), _whole(paper.SIZES.get(place))]
+        cells += [
+          markdown.whole(counts[place]),
+          markdown.whole(paper.SIZES.get(place)),
+        ]
       rows.append([f'{split}, {source}', *cells])
   tests = ', '.join(f'{counts["test", s]:,} of {s}s' for s in SOURCES)
   head = ['prompts']
@@ -190,7 +193,7 @@ def _sizes(tally: Tally) -> list[str]:
     head += [called(dataset), 'paper']
   return [
     '## Sizes (Table 6)',
-    _table(head, rows),
+    markdown.table(head, rows),
     f'test: {tests}; paper: {paper.LENGTHS["test"]["n"]:,} in all.',
   ]
 
@@ -202,15 +205,15 @@ def _use_cases(tally: Tally) -> list[str]:
   rows = [
     [
       called(name),
-      _whole(found[name]),
-      _percent(found[name] / total if total else None),
-      _percent(share),
+      markdown.whole(found[name]),
+      markdown.percent(found[name] / total if total else None),
+      markdown.percent(share),
     ]
     for name, (share, _) in paper.USE_CASES.items()
   ]
   return [
     '## Use cases (Table 1)',
-    _table(['use case', 'prompts', 'share', 'paper'], rows),
+    markdown.table(['use case', 'prompts', 'share', 'paper'], rows),
     f'All files; the paper: API prompts of its RM data. {unknown:,} prompts'
     ' name no use case and have no part in the shares.',
   ]
@@ -227,16 +230,20 @@ def _annotations(tally: Tally) -> list[str]:
     [
       called(name),
       *(
-        _percent(tally.annotations[file, name] / tally.annotated[file])
+        markdown.percent(tally.annotations[file, name] / tally.annotated[file])
         for file in files
       ),
-      _percent(paper.ANNOTATIONS.get(name)),
+      markdown.percent(paper.ANNOTATIONS.get(name)),
     ]
     for name in names
   ]
-  count = ['annotated', *(_whole(tally.annotated[f]) for f in files), _OPEN]
+  count = [
+    'annotated',
+    *(markdown.whole(tally.annotated[f]) for f in files),
+    markdown.OPEN,
+  ]
   head = ['share', *map(called, files), 'paper, RM train']
-  return [title, _table(head, [*rows, count])]
+  return [title, markdown.table(head, [*rows, count])]
 
 
 def _per_customer(tally: Tally) -> list[str]:
@@ -248,17 +255,17 @@ def _per_customer(tally: Tally) -> list[str]:
     rows.append(
       [
         called(file),
-        _whole(users),
-        _whole(prompts),
-        _decimal(prompts / users if users else None),
-        _decimal(paper.PER_CUSTOMER[file]),
-        _whole(max(sizes, default=None)),
+        markdown.whole(users),
+        markdown.whole(prompts),
+        markdown.decimal(prompts / users if users else None),
+        markdown.decimal(paper.PER_CUSTOMER[file]),
+        markdown.whole(max(sizes, default=None)),
       ]
     )
   head = ['file', 'customers', 'prompts', 'mean', 'paper', 'max']
   return [
     '## Prompts per customer (Table 8)',
-    _table(head, rows),
+    markdown.table(head, rows),
     'A customer is a user id, else an organisation id; a prompt with neither'
     ' is a customer of its own. Labelers are not counted.',
   ]
@@ -280,12 +287,15 @@ def _summary(counted: lengths.Lengths) -> list[str]:
   """Returns the cells of a row on lengths."""
   found = lengths.describe(counted)
   if found is None:
-    return ['0', *[_OPEN] * (len(_OF_LENGTHS) - 1)]
-  return [_number(getattr(found, name)) for name in _OF_LENGTHS]
+    return ['0', *[markdown.OPEN] * (len(_OF_LENGTHS) - 1)]
+  return [markdown.number(getattr(found, name)) for name in _OF_LENGTHS]
 
 
 def _paper_row(given: Mapping[str, float]) -> list[str]:
-  return ['*paper*', *(_number(given.get(name)) for name in _OF_LENGTHS)]
+  return [
+    '*paper*',
+    *(markdown.number(given.get(name)) for name in _OF_LENGTHS),
+  ]
 
 
 def _lengths_by_file(tally: Tally) -> list[str]:
@@ -296,16 +306,16 @@ def _lengths_by_file(tally: Tally) -> list[str]:
       _paper_row(paper.LENGTHS[file]),
     ]
   head = ['file', *_OF_LENGTHS.values()]
-  return ['## Lengths of prompts (Table 9)', _table(head, rows)]
+  return ['## Lengths of prompts (Table 9)', markdown.table(head, rows)]
 
 
 def _lengths_by_use_case(tally: Tally) -> list[str]:
   rows = [
-    [called(name), *_summary(counted), _whole(paper.USE_CASES[name][1])]
+    [called(name), *_summary(counted), markdown.whole(paper.USE_CASES[name][1])]
     for name, counted in tally.by_use_case().items()
   ]
   head = ['use case', *_OF_LENGTHS.values(), 'mean, paper']
-  return ['## Lengths by use case (Table 10)', _table(head, rows)]
+  return ['## Lengths by use case (Table 10)', markdown.table(head, rows)]
 
 
 def _demonstrations(tally: Tally) -> list[str]:
@@ -322,22 +332,22 @@ def _demonstrations(tally: Tally) -> list[str]:
       rows.append([f'{source}, {name}', *_summary(counted)])
     rows.append(_paper_row(paper.DEMONSTRATIONS[source]))
   head = ['of prompts with a response', *_OF_LENGTHS.values()]
-  return [title, _table(head, rows)]
+  return [title, markdown.table(head, rows)]
 
 
 def _languages(tally: Tally) -> list[str]:
   total, found = tally.languages.total(), ranked(tally.languages)
   rows = [
-    [tag, _whole(count), f'{count / total:.2%}']
+    [tag, markdown.whole(count), f'{count / total:.2%}']
     for tag, count in found[:MAX_LANGUAGES]
   ]
   if rest := found[MAX_LANGUAGES:]:
     count = sum(count for _, count in rest)
     told = f'{len(rest)} others'
-    rows.append([told, _whole(count), f'{count / total:.2%}'])
+    rows.append([told, markdown.whole(count), f'{count / total:.2%}'])
   return [
     '## Languages',
-    _table(['language', 'prompts', 'share'], rows),
+    markdown.table(['language', 'prompts', 'share'], rows),
     f'The paper: {paper.ENGLISH:.0%} English by its tagger, 20 others or more.',
   ]
 
@@ -357,7 +367,7 @@ def remaining(ledger: Ledger) -> list[tuple[str, int, int]]:
 
 
 def _rules(ledger: Ledger) -> list[str]:
-  rows = [['input', '', '', '', '', _whole(ledger['input']), '']]
+  rows = [['input', '', '', '', '', markdown.whole(ledger['input']), '']]
   counts = zip(ledger['rules'], remaining(ledger), strict=True)
   for rule, (name, dropped, left) in counts:
     by_split = rule.get('by_split') or {}
@@ -366,45 +376,18 @@ def _rules(ledger: Ledger) -> list[str]:
     rows.append(
       [
         called(name),
-        _whole(dropped),
-        *(_whole(by_split.get(split)) for split in settings.SPLITS),
-        _whole(left),
+        markdown.whole(dropped),
+        *(markdown.whole(by_split.get(split)) for split in settings.SPLITS),
+        markdown.whole(left),
         ', '.join(_told(key, value) for key, value in extras.items()),
       ]
     )
   head = ['rule', 'dropped', *settings.SPLITS, 'left', 'besides']
-  return ['## What the rules dropped', _table(head, rows)]
+  return ['## What the rules dropped', markdown.table(head, rows)]
 
 
 def _told(key: str, value: Any) -> str:
   if isinstance(value, Mapping):
     inner = ', '.join(_told(k, v) for k, v in value.items())
     return f'{called(key)}: {inner or "none"}'
-  return f'{called(key)} {_number(value)}'
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-  rule = ['---', *['--:'] * (len(head) - 1)]
-  lines = [head, rule, *rows]
-  return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
-
-
-def _number(value: Any) -> str:
-  """Returns a whole number with commas, another with a digit, or as it is."""
-  if value is None or value != value:
-    return _OPEN
-  if isinstance(value, float) and not value.is_integer():
-    return f'{value:,.1f}'
-  return f'{value:,.0f}' if isinstance(value, int | float) else str(value)
-
-
-def _whole(value: int | None) -> str:
-  return _OPEN if value is None else f'{value:,}'
-
-
-def _percent(share: float | None) -> str:
-  return _OPEN if share is None else f'{share:.1%}'
-
-
-def _decimal(value: float | None) -> str:
-  return _OPEN if value is None else f'{value:,.2f}'
+  return f'{called(key)} {markdown.number(value)}'

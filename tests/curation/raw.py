@@ -98,6 +98,8 @@ def messy(count: int, seed: int = 0) -> list[Row]:
       )
     )
     row |= draw.choice(({}, {'source': 'customer'}, {'source': 'labeler'}))
+    if i % 7 == 0:
+      row['annotations'] = {'ambiguous': i % 2 == 0, 'opinion': i % 3 == 0}
     if chance > 0.97:
       row = _few_shot(draw, row)
     elif chance > 0.9:

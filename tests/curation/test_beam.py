@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import sys
 
 import pytest
@@ -10,7 +11,9 @@ from instructjax import curation
 from instructjax import errors
 from instructjax import prepare
 from instructjax.curation import beam
+from instructjax.curation import beam_inputs
 from instructjax.curation import pipeline
+from tests.curation import far
 from tests.curation import raw
 
 DIRECT = '--runner=DirectRunner'
@@ -73,6 +76,32 @@ def test_the_command_writes_the_same_folder(tmp_path):
   assert {'ledger.json', 'stats.md', 'figures/rules.png'} <= set(there)
 
 
+def test_from_and_by_way_of_a_file_system_that_only_beam_knows(tmp_path):
+  assert far.FarFileSystem.scheme() == 'far'  # Beam finds the class by it
+  paths = _log(tmp_path, raw.messy(60), ['no JSON'])
+  zipped = tmp_path / 'c.jsonl.gz'
+  zipped.write_bytes(gzip.compress(paths[1].read_bytes()))
+  paths[1].unlink()
+  between = tmp_path / 'between'
+  here, there = tmp_path / 'here', tmp_path / 'there'
+  words = ['--config.on_bad_row=skip', '--config.max_bad_share=0.5']
+  where = [f'--prompts={tmp_path}/*.jsonl*', f'--out={here}']
+  assert prepare.command([*words, '--config.workers=1', *where]) == 0
+  where = [f'--prompts=far://{tmp_path}/*.jsonl*', f'--out={there}']
+  where += [DIRECT, f'--temp_location=far://{between}']
+  assert prepare.command([*words, *where]) == 0
+  found, expected = _contents(there), _contents(here)
+  for contents in found, expected:
+    del contents['config.json']  # has the paths, and digests of another kind
+  told = found['dropped.jsonl']
+  assert f'{{"row": "far://{tmp_path}/a.jsonl:31", "rule": "valid_row"' in (
+    told.decode()
+  )
+  found['dropped.jsonl'] = told.replace(b'far://', b'')
+  assert found == expected
+  assert not _contents(between)
+
+
 def test_the_first_bad_row_of_all_files_is_refused(tmp_path):
   paths = _log(tmp_path, raw.messy(60), ['{"text": 5}', 'no JSON'])
   raw.write(paths[1], [{'no': 'text'}])
@@ -126,3 +155,28 @@ from instructjax.curation import figures, pipeline
 assert 'apache_beam' not in sys.modules
 """
   run_python(code)
+
+
+def test_files_are_looked_for_here_and_elsewhere(tmp_path):
+  assert far.FarFileSystem.scheme() == 'far'
+  paths = list(map(str, _log(tmp_path, raw.messy(4))))
+  (tmp_path / 'notes.txt').write_text('no prompts')
+  elsewhere = [f'far://{path}' for path in paths]
+  assert beam_inputs.find(f'far://{tmp_path}/*') == elsewhere
+  spec = f'{paths[1]},far://{paths[0]},far://{tmp_path}/*'
+  assert beam_inputs.find(spec) == [paths[1], *elsewhere]
+  scanned = beam_inputs.scan([elsewhere[0], paths[1]])
+  assert [file.parts[0].path for file in scanned] == [elsewhere[0], paths[1]]
+  with pytest.raises(errors.UserError, match='far://.* matches none'):
+    beam_inputs.find(f'far://{tmp_path}/absent')
+  with pytest.raises(errors.UserError, match=r'matches far://.*notes\.txt'):
+    beam_inputs.find(f'far://{tmp_path}/notes.txt')
+  with pytest.raises(errors.UserError, match='nowhere://.*Unable'):
+    beam_inputs.find('nowhere://x/*.jsonl')
+
+
+def test_a_folder_that_looks_like_a_pattern_is_refused(tmp_path):
+  log = raw.write(tmp_path / 'raw.jsonl', raw.messy(3))
+  folder = tmp_path / 'a[b]'
+  with pytest.raises(errors.UserError, match='--temp_location'):
+    beam.run(pipeline.scan([str(log)]), raw.settings(), folder, [DIRECT])

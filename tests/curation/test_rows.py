@@ -37,6 +37,16 @@ def test_all_fields():
   assert (prompt.use_case, prompt.response) == ('chat', 'Hi.')
 
 
+def test_annotations_are_names_with_truth_values():
+  told = {'opinion': False, 'ambiguous': True}
+  prompt = _one(text='x', annotations=told)
+  assert prompt.annotations == (('ambiguous', True), ('opinion', False))
+  assert prompt.content != _one(text='x').content
+  for wrong in ([], {'opinion': 'yes'}, {'opinion': 1}, 'opinion'):
+    with pytest.raises(ValueError, match="'annotations' as names"):
+      _one(text='x', annotations=wrong)
+
+
 def test_messages_are_rendered_and_kept():
   said = ('user', 'a'), ('assistant', 'b'), ('user', 'c')
   answered = (*said, ('assistant', 'the log has this too'))
