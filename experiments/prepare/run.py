@@ -4,9 +4,9 @@
 
 Writes both logs to DIR, runs the command on each, compares what was dropped
 with what was planted, and tries other lengths of a common prefix. Writes
-results.json, and both logs' tables and figures, beside this file. The folder of --data holds public
-data sets that are no part of this project; without it only the microworld is
-run.
+results.json, and both logs' tables and figures, beside this file. The folder
+of --data holds public data sets that are no part of this project; without it
+only the microworld is run.
 """
 
 from __future__ import annotations
