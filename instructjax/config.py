@@ -75,7 +75,8 @@ def load(spec: str, overridden: Iterable[str] = ()) -> ConfigDict:
   config = get_config(*([arg] if arg else []))
   named = any(word.startswith('data=') for word in arg.split(','))
   own = {k for k in overridden if k.startswith('data.')} - {
-    'data.validation_fraction'
+    'data.validation_fraction',
+    'data.tfds_dir',
   }
   if own and not named and config.data.folder == MICROWORLD:
     config = get_config(f'{arg},data=')
@@ -186,9 +187,10 @@ def common(size: str, words: Mapping[str, str]) -> dict[str, Any]:
   vocab_size = 1280 if micro else 1024 if size == 'tiny' else 50257
   return {
     'seed': 0,
-    # Records, each a path, glob, folder or comma-separated list; what is not
-    # given is looked for by name in `folder`. 'microworld' is no folder of
-    # yours (that would be ./microworld) but the world the run generates.
+    # Records, each a path, glob, folder, tfds:NAME:SPLIT or comma-separated
+    # list, or a mixture with weights, A=0.8,B=0.2 (docs/sources.md). What is
+    # not given is looked for by name in `folder`. 'microworld' is no folder
+    # of yours (that would be ./microworld) but the world the run generates.
     'data': {
       'folder': words['data'],
       'pretraining': '',
@@ -196,6 +198,8 @@ def common(size: str, words: Mapping[str, str]) -> dict[str, Any]:
       'comparisons': '',
       'prompts': '',
       'public_tasks': '',
+      # Where datasets named as tfds:NAME:SPLIT lie; '': TFDS's own default.
+      'tfds_dir': '',
       # Share of the users, labelers or prompts held out for validation.
       'validation_fraction': 0.1,
     },

@@ -17,6 +17,7 @@ import itertools
 from instructjax import errors
 from instructjax.data import layouts
 from instructjax.data import sources
+from instructjax.data import tfds_source
 
 # Messages (role, content) behind a prompt's text, where it was not text.
 Conversation = tuple[tuple[str, str], ...]
@@ -115,12 +116,15 @@ def pairs(comparisons: Iterable[Comparison]) -> list[Comparison]:
   return found
 
 
-def load(kind: str, spec: str | Iterable[str]) -> list[Record]:
+def load(
+  kind: str, spec: str | Iterable[str], tfds_dir: str = ''
+) -> list[Record]:
   """Reads and validates every record of one kind that a spec names.
 
   Args:
     kind: 'prompts', 'demonstrations', 'comparisons' or 'pretraining'.
     spec: as for `sources.expand`.
+    tfds_dir: as for `sources.read_rows`.
 
   Returns:
     The records in file order.
@@ -138,12 +142,12 @@ def load(kind: str, spec: str | Iterable[str]) -> list[Record]:
   suffixes = sources.SUFFIXES if pretraining else sources.JSON_SUFFIXES
   records = []
   for path in sources.expand(spec, suffixes):
-    if not path.endswith(suffixes):
+    if not path.endswith(suffixes) and not tfds_source.is_spec(path):
       raise errors.UserError(
         f'{path}: needed {kind} as {" ".join(suffixes)}, got plain text: '
         'write one JSON object a line.'
       )
-    for location, row in sources.read_rows(path):
+    for location, row in sources.read_rows(path, tfds_dir):
       try:
         records.append(_read(kind, row, location))
       except ValueError as error:

@@ -14,8 +14,11 @@ import os
 import zlib
 
 from instructjax import errors
+from instructjax.data import array_records
+from instructjax.data import tfds_source
 
 JSON_SUFFIXES = ('.jsonl', '.jsonl.gz', '.json', '.json.gz')
+JSON_SUFFIXES += array_records.SUFFIXES
 TEXT_SUFFIXES = ('.txt', '.txt.gz', '.md')
 SUFFIXES = JSON_SUFFIXES + TEXT_SUFFIXES
 
@@ -37,12 +40,12 @@ def expand(
   """Returns the files a spec names, sorted within each of its parts.
 
   Args:
-    spec: a path, folder (read with its sub-folders), glob, or a
-      comma-separated string or sequence of these.
+    spec: a path, folder (read with its sub-folders), glob, `tfds:` name, or
+      a comma-separated string or sequence of these.
     suffixes: the file endings that count inside a folder.
 
   Returns:
-    Paths, each once, in the order of the spec.
+    Paths, each once, in the order of the spec; a `tfds:` name is as it was.
 
   Raises:
     UserError: nothing matches, a file is empty or has an unknown ending.
@@ -64,11 +67,14 @@ def expand(
     )
   paths = [path for part in parts for path in _expand_one(part, suffixes)]
   for path in paths:
-    _check_file(path)
+    if not tfds_source.is_spec(path):
+      _check_file(path)
   return list(dict.fromkeys(paths))
 
 
 def _expand_one(part: str, suffixes: tuple[str, ...]) -> list[str]:
+  if tfds_source.is_spec(part):
+    return [part]
   if os.path.isdir(part):
     paths = _walk(part, suffixes)
     if not paths:
@@ -193,13 +199,15 @@ def find(folder: str, kind: str) -> str | None:
   )
 
 
-def read_rows(path: str) -> Iterator[tuple[str, object]]:
+def read_rows(path: str, tfds_dir: str = '') -> Iterator[tuple[str, object]]:
   """Yields (location, row) for every row of one file.
 
   Args:
     path: .jsonl (one value a line, blank lines skipped), .json (a list, or
       JSON lines in disguise), or .txt and .md (the file is one row
-      {'text': ...}); each also with .gz.
+      {'text': ...}); each also with .gz. An ArrayRecord file of JSON; or a
+      `tfds:` name.
+    tfds_dir: where datasets of TFDS lie; '' = its own default.
 
   Yields:
     'FILE:LINE' and the decoded JSON value, whatever its type.
@@ -209,7 +217,11 @@ def read_rows(path: str) -> Iterator[tuple[str, object]]:
   """
   plain = path.removesuffix('.gz')
   rows = 0
-  if plain.endswith('.jsonl'):
+  if tfds_source.is_spec(path):
+    values = tfds_source.read(path, tfds_dir)
+  elif path.endswith(array_records.SUFFIXES):
+    values = array_records.read(path)
+  elif plain.endswith('.jsonl'):
     lines = _lines(path)
     values = _json_lines(path, lines)
   elif plain.endswith('.json'):

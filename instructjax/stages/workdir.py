@@ -129,6 +129,7 @@ def settle(root: pathlib.Path, config: Plain) -> Plain:
 # Keys that a run of an older version goes on without: what it had in effect.
 _LATER = {
   'attention_kernel': 'auto',
+  'data': {'tfds_dir': ''},
   'frozen': {'dtype': 'auto', 'over': 'fsdp', 'offload': False},
   'optimizer_dtype': 'float32',
 }
@@ -139,7 +140,11 @@ def _difference(old: Plain, new: Plain) -> str | None:
   that models did not have then is what it is by default."""
   old = {key: value for key, value in old.items() if key not in _FREE}
   new = {key: value for key, value in new.items() if key not in _FREE}
-  old = {key: x for key, x in _LATER.items() if key in new} | old
+  for key, later in _LATER.items():
+    if isinstance(later, dict) and key in old:
+      old |= {key: later | old[key]}
+    elif key in new:
+      old.setdefault(key, later)
   if old.get('model') and new.get('model'):
     known = model_config.with_defaults(old['model'])
     model = {
