@@ -4,7 +4,8 @@ A loader keeps no position: `from_iteration(i)` gives what an uninterrupted run
 would have seen from iteration i on, so a resumed run needs no saved iterator.
 Rows are shuffled anew every epoch and batches run across the seam of two
 epochs, so a batch may be larger than the data. Where several processes share
-the work, each picks its rows of every batch, and gathers no others.
+the work, each picks its rows of every batch, and gathers no others. Rows that
+are arrays are shuffled here; others (`Endless`) know their order themselves.
 """
 
 from __future__ import annotations
@@ -40,29 +41,59 @@ class Source(Protocol):
     """Yields the batches from one iteration on, without end."""
 
 
+class Endless(Protocol):
+  """Rows in an endless run of epochs.
+
+  Attributes:
+    num_rows: of one epoch.
+  """
+
+  num_rows: int
+
+  def rows_at(self, positions: np.ndarray) -> Batch:
+    """Returns {name: array [n, ...]} of i64[n] positions, n = 0 too."""
+
+
+class Shuffled:
+  """Rows that are arrays in an endless run of epochs, each shuffled anew."""
+
+  def __init__(self, rows: Rows, seed: int, stream: int = 0):
+    """Takes arrays with one leading axis N; stream is a second seed."""
+    self.rows, self.seed, self.stream = rows, seed, stream
+    self.num_rows = _num_rows(rows)
+
+  def rows_at(self, positions: np.ndarray) -> Batch:
+    """Returns {name: array [n, ...]} of i64[n] positions."""
+    order = _shuffled(positions, self.num_rows, self.seed, self.stream)
+    return {name: array[order] for name, array in self.rows.items()}
+
+
+def endless(rows: Rows | Endless, seed: int, stream: int = 0) -> Endless:
+  """Returns rows in an endless run; arrays are shuffled."""
+  return Shuffled(rows, seed, stream) if isinstance(rows, Mapping) else rows
+
+
 class Loader:
   """Batches of one dataset."""
 
-  def __init__(self, rows: Rows, batch_size: int, *, seed: int = 0):
+  def __init__(self, rows: Rows | Endless, batch_size: int, *, seed: int = 0):
     """Makes a loader.
 
     Args:
-      rows: arrays with one leading axis N.
+      rows: arrays with one leading axis N, or what is endless already.
       batch_size: rows a batch; may exceed N.
-      seed: of the order of the rows.
+      seed: of the order of the rows, where they are arrays.
 
     Raises:
       UserError: no rows, or batch_size below 1.
     """
-    self.rows, self.batch_size, self.seed = rows, batch_size, seed
-    self.num_rows = _num_rows(rows)
+    self.rows, self.batch_size = endless(rows, seed), batch_size
+    self.num_rows = self.rows.num_rows
     _check_batch_size(batch_size)
 
   def batch(self, iteration: int, pick: Pick = None) -> Batch:
     """Returns {name: array [batch_size, ...]} of one iteration."""
-    positions = _positions(iteration, self.batch_size, pick)
-    order = _shuffled(positions, self.num_rows, self.seed)
-    return {name: array[order] for name, array in self.rows.items()}
+    return self.rows.rows_at(_positions(iteration, self.batch_size, pick))
 
   def from_iteration(
     self, iteration: int, pick: Pick = None
@@ -80,8 +111,8 @@ class Mixture:
 
   def __init__(
     self,
-    rows: Rows,
-    other: Rows,
+    rows: Rows | Endless,
+    other: Rows | Endless,
     fraction: float,
     batch_size: int,
     *,
@@ -90,8 +121,8 @@ class Mixture:
     """Makes a mixture.
 
     Args:
-      rows: arrays with one leading axis N.
-      other: arrays of the same names and shapes but for N.
+      rows: arrays with one leading axis N, or what is endless already.
+      other: the same, of the same names and shapes but for N.
       fraction: share of all rows that come from `other`, 0 <= fraction < 1.
         Spread evenly: of the first n rows, floor(n * fraction).
       batch_size: rows a batch.
@@ -105,14 +136,11 @@ class Mixture:
         f'needed a fraction of mixed-in rows in [0, 1), got {fraction}: the '
         'paper mixes in 0.1.'
       )
-    unlike = {k: v.shape[1:] for k, v in rows.items()} != {
-      k: v.shape[1:] for k, v in other.items()
-    }
-    if unlike:
+    self.rows = endless(rows, seed)
+    self.other = endless(other, seed, stream=1)
+    if _shapes(self.rows) != _shapes(self.other):
       raise ValueError('mixed rows differ in their names or shapes')
-    self.rows, self.other, self.batch_size = rows, other, batch_size
-    self.num_rows, self._num_other = _num_rows(rows), _num_rows(other)
-    self.seed = seed
+    self.num_rows, self.batch_size = self.rows.num_rows, batch_size
     self.fraction = fractions.Fraction(fraction).limit_denominator(10_000)
     _check_batch_size(batch_size)
 
@@ -122,15 +150,12 @@ class Mixture:
     share, whole = self.fraction.numerator, self.fraction.denominator
     others = positions * share // whole
     from_other = (positions + 1) * share // whole > others
-    mine = _shuffled(
-      (positions - others)[~from_other], self.num_rows, self.seed
-    )
-    theirs = _shuffled(others[from_other], self._num_other, self.seed, stream=1)
+    mine = self.rows.rows_at((positions - others)[~from_other])
+    theirs = self.other.rows_at(others[from_other])
     result = {}
-    for name, array in self.rows.items():
+    for name, array in mine.items():
       mixed = np.empty((len(positions), *array.shape[1:]), array.dtype)
-      mixed[~from_other] = array[mine]
-      mixed[from_other] = self.other[name][theirs]
+      mixed[~from_other], mixed[from_other] = array, theirs[name]
       result[name] = mixed
     return result
 
@@ -213,6 +238,11 @@ def _num_rows(rows: Rows) -> int:
       'needed at least one row to load, got none: add data.'
     )
   return num_rows
+
+
+def _shapes(rows: Endless) -> dict[str, tuple[int, ...]]:
+  none = rows.rows_at(np.zeros(0, np.int64))
+  return {name: array.shape[1:] for name, array in none.items()}
 
 
 def _check_batch_size(batch_size: int) -> None:
