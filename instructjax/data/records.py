@@ -119,7 +119,7 @@ def pairs(comparisons: Iterable[Comparison]) -> list[Comparison]:
 
 
 @dataclasses.dataclass
-class Loaded:
+class Gathered:
   """What was read of one kind.
 
   Attributes:
@@ -147,17 +147,17 @@ class Loaded:
 
 
 def load(kind: str, spec: str | Iterable[str]) -> list[Record]:
-  """Reads every record of one kind; a bad row is refused. See `read`."""
-  return read(kind, spec).records
+  """Reads every record of one kind; a bad row is refused. See `gather`."""
+  return gather(kind, spec).records
 
 
-def read(
+def gather(
   kind: str,
   spec: str | Iterable[str],
   *,
   on_bad_row: str = 'refuse',
   max_bad_share: float = 0.01,
-) -> Loaded:
+) -> Gathered:
   """Reads and validates every record of one kind that a spec names.
 
   Args:
@@ -178,7 +178,7 @@ def read(
       f'needed a record kind of {", ".join(_BUILDERS)}, got {kind!r}.'
       f'{errors.nearest(kind, _BUILDERS)}'
     )
-  found = Loaded()
+  found = Gathered()
 
   def on_broken(location: str, reason: str) -> None:
     if on_bad_row != 'skip':
@@ -192,10 +192,16 @@ def read(
   for path in paths:
     for location, row in sources.read_rows(path, on_broken):
       try:
-        _add(kind, row, location, found)
-        found.rows += 1
+        parts = read(kind, row, location)
       except ValueError as error:
         on_broken(location, str(error))
+        continue
+      found.rows += 1
+      for part in parts:
+        if isinstance(part, str):
+          found.left_out[part] += 1
+        else:
+          found.records.append(part)
   _check_enough(found, kind, paths, max_bad_share)
   return found
 
@@ -214,7 +220,7 @@ def _paths(kind: str, spec: str | Iterable[str]) -> list[str]:
 
 
 def _check_enough(
-  found: Loaded, kind: str, paths: list[str], max_bad_share: float
+  found: Gathered, kind: str, paths: list[str], max_bad_share: float
 ) -> None:
   """Raises UserError if too many rows are bad, or none holds a record."""
   if found.bad_rows > max_bad_share * found.rows:
@@ -232,8 +238,14 @@ def _check_enough(
     )
 
 
-def _add(kind: str, row: object, location: str, found: Loaded) -> None:
-  """Adds a row's records; ValueError, and adds nothing, if one is bad."""
+def read(kind: str, row: object, location: str) -> list[Record | str]:
+  """Returns the records of one row; most have one, a tree of messages many.
+
+  A string says of a part of the row why it is no record, on purpose.
+
+  Raises:
+    ValueError: the row is none of this kind; says what was needed and given.
+  """
   if kind == 'prompts' and isinstance(row, str):
     row = {'text': row}
   if not isinstance(row, dict):
@@ -249,10 +261,7 @@ def _add(kind: str, row: object, location: str, found: Loaded) -> None:
       'the keys or convert the file.'
     )
   build = _BUILDERS[kind]
-  built = [build(p, location) for p in parts if not isinstance(p, str)]
-  if len(built) < len(parts):
-    found.left_out.update(p for p in parts if isinstance(p, str))
-  found.records += built
+  return [p if isinstance(p, str) else build(p, location) for p in parts]
 
 
 def _prompt(row: layouts.Row, location: str) -> Prompt:
@@ -261,8 +270,8 @@ def _prompt(row: layouts.Row, location: str) -> Prompt:
   return Prompt(
     text=_text(row, 'text', called, blank=False),
     conversation=_conversation(row),
-    user_id=_identity(row, 'user_id'),
-    prompt_id=_identity(row, 'prompt_id'),
+    user_id=identity(row, 'user_id'),
+    prompt_id=identity(row, 'prompt_id'),
     location=location,
     **fields,
   )
@@ -273,7 +282,7 @@ def _demonstration(row: layouts.Row, location: str) -> Demonstration:
     prompt=_text(row, 'prompt', blank=False),
     response=_text(row, 'response'),
     conversation=_conversation(row),
-    labeler_id=_identity(row, 'labeler_id'),
+    labeler_id=identity(row, 'labeler_id'),
     location=location,
   )
 
@@ -288,7 +297,7 @@ def _comparison(row: layouts.Row, location: str) -> Comparison:
       f'{count}: add or remove responses, or remove the row.'
     )
   texts = [
-    _checked_text(text, f'responses[{i}]') for i, text in enumerate(responses)
+    checked_text(text, f'responses[{i}]') for i, text in enumerate(responses)
   ]
   ranks = _list(row, 'ranks')
   if len(ranks) != count:
@@ -313,7 +322,7 @@ def _comparison(row: layouts.Row, location: str) -> Comparison:
     responses=tuple(texts),
     ranks=tuple(ranks),
     conversation=_conversation(row),
-    labeler_id=_identity(row, 'labeler_id'),
+    labeler_id=identity(row, 'labeler_id'),
     ratings=None if ratings is None else tuple(ratings),
     location=location,
   )
@@ -328,13 +337,13 @@ def _conversation(row: layouts.Row) -> Conversation | None:
   found = row.get('conversation')
   if not found:
     return None
-  return tuple((role, _checked_text(text, 'content')) for role, text in found)
+  return tuple((role, checked_text(text, 'content')) for role, text in found)
 
 
 def _text(
   row: layouts.Row, name: str, called: str | None = None, blank: bool = True
 ) -> str:
-  text = _checked_text(row[name], called or name)
+  text = checked_text(row[name], called or name)
   if not blank and not text.strip():
     raise ValueError(
       f"needed a '{called or name}' with text in it, got {text[:20]!r}: fill "
@@ -343,7 +352,8 @@ def _text(
   return text
 
 
-def _checked_text(value: object, name: str) -> str:
+def checked_text(value: object, name: str) -> str:
+  """Returns a value that is Unicode text; raises ValueError otherwise."""
   if not isinstance(value, str):
     raise ValueError(
       f"needed '{name}' as text, got {layouts.short(value)}: write it as a "
@@ -371,7 +381,8 @@ def _list(row: layouts.Row, name: str) -> list[object]:
   return value
 
 
-def _identity(row: layouts.Row, name: str) -> str | None:
+def identity(row: layouts.Row, name: str) -> str | None:
+  """Returns a row's id as text, None without; ValueError if it is no id."""
   value = row.get(name)
   if value is None:
     return None
