@@ -39,6 +39,7 @@ INSTALL_REQUIRES = [
   'numpy>=2.0',
   'optax>=0.2.8',
   'orbax-checkpoint>=0.12.8',
+  'pyarrow>=20.0',
   'safetensors>=0.6',
   'sentencepiece>=0.2.1',
   'tensorboardX>=2.6.4',

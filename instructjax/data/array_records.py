@@ -5,20 +5,27 @@ The format of grain and TFDS; a record here is what a line is in JSON lines.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 import json
 
 from instructjax import errors
+from instructjax.data import lines
 
 SUFFIXES = ('.array_record', '.arrayrecord')
 _AT_ONCE = 1024
 
 
-def read(path: str) -> Iterator[tuple[str, object]]:
+def read(
+  path: str, on_broken: Callable[[str, str], None] = lines.refuse
+) -> Iterator[tuple[str, object]]:
   """Yields ('FILE:RECORD', decoded JSON) for every record, counted from 1.
 
+  Args:
+    path: of the file.
+    on_broken: told the location and the reason of a record that is no JSON.
+
   Raises:
-    UserError: no whole ArrayRecord file; a record that is no JSON in UTF-8.
+    UserError: no whole ArrayRecord file.
   """
   from array_record.python import array_record_module
 
@@ -27,7 +34,18 @@ def read(path: str) -> Iterator[tuple[str, object]]:
     for start in range(0, count := reader.num_records(), _AT_ONCE):
       wanted = list(range(start, min(start + _AT_ONCE, count)))
       for index, record in zip(wanted, reader.read(wanted), strict=True):
-        yield f'{path}:{index + 1}', _decoded(path, index, record)
+        location = f'{path}:{index + 1}'
+        try:
+          value = json.loads(record.decode('utf-8'))
+        except (ValueError, RecursionError) as error:
+          reason = getattr(error, 'msg', None) or type(error).__name__
+          on_broken(
+            location,
+            f'needed one JSON value in UTF-8, got {reason} in'
+            f' {record[:40]!r}: write one JSON object a record.',
+          )
+          continue
+        yield location, value
     reader.close()
   except (RuntimeError, ValueError, IndexError, OSError) as error:
     raise errors.UserError(
@@ -46,17 +64,6 @@ def write(path: str, rows: Iterable[object]) -> None:
       writer.write(json.dumps(row, ensure_ascii=False).encode())
   finally:
     writer.close()
-
-
-def _decoded(path: str, index: int, record: bytes) -> object:
-  try:
-    return json.loads(record.decode('utf-8'))
-  except (ValueError, RecursionError) as error:
-    reason = getattr(error, 'msg', None) or type(error).__name__
-    raise errors.UserError(
-      f'{path}:{index + 1}: needed one JSON value in UTF-8, got {reason} in'
-      f' {record[:40]!r}: write one JSON object a record.'
-    ) from None
 
 
 def _line(error: object) -> str:

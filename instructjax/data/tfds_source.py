@@ -13,7 +13,7 @@ columns beside it (`prompt.toxicity`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 import dataclasses
 import hashlib
 import os
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from instructjax import errors
+from instructjax.data import lines
 
 PREFIX = 'tfds:'
 _SPEC = re.compile(
@@ -62,14 +63,17 @@ class Dataset:
     """Returns what errors call a row: SPEC:INDEX, from 0 as TFDS counts."""
     return f'{self.spec}:{index}'
 
-  def rows(self, indices) -> list[dict[str, Any]]:
-    """Returns rows as plain Python.
+  def rows(
+    self, indices, on_broken: Callable[[str, str], None] = lines.refuse
+  ) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields (location, row) of rows as plain Python.
 
     Args:
       indices: whole numbers, in any order.
+      on_broken: told the location and the reason of a row that is not UTF-8.
 
     Raises:
-      UserError: text that is not UTF-8; shards that cannot be read.
+      UserError: shards that cannot be read.
     """
     indices = [int(index) for index in indices]
     try:
@@ -80,16 +84,17 @@ class Dataset:
         f' "{_line(error)}": prepare the dataset again.'
       ) from None
     features = self.builder.info.features
-    rows = []
     for index, value in zip(indices, found, strict=True):
       try:
-        rows.append(_columns(self.builder.name, _plain(value, features)))
+        row = _columns(self.builder.name, _plain(value, features))
       except UnicodeDecodeError as error:
-        raise errors.UserError(
-          f'{self.location(index)}: needed UTF-8 text, got byte'
-          f' 0x{error.object[error.start]:02x}: leave that row out.'
-        ) from None
-    return rows
+        on_broken(
+          self.location(index),
+          f'needed UTF-8 text, got byte 0x{error.object[error.start]:02x}:'
+          ' leave that row out.',
+        )
+        continue
+      yield self.location(index), row
 
   def files(self) -> list[str]:
     """Returns the shards that hold the rows."""
@@ -157,17 +162,20 @@ def open_dataset(spec: str, folder: str = '') -> Dataset:
   return dataset
 
 
-def read(spec: str, folder: str = '') -> Iterator[tuple[str, dict[str, Any]]]:
+def read(
+  spec: str,
+  folder: str = '',
+  on_broken: Callable[[str, str], None] = lines.refuse,
+) -> Iterator[tuple[str, dict[str, Any]]]:
   """Yields (location, row) for every row of a split, as `sources.read_rows`.
 
   Raises:
-    UserError: as `open_dataset`, and for rows that cannot be read.
+    UserError: as `open_dataset`, and for shards that cannot be read.
   """
   dataset = open_dataset(spec, folder)
   for start in range(0, len(dataset), _AT_ONCE):
-    indices = range(start, min(start + _AT_ONCE, len(dataset)))
-    for index, row in zip(indices, dataset.rows(indices), strict=True):
-      yield dataset.location(index), row
+    stop = min(start + _AT_ONCE, len(dataset))
+    yield from dataset.rows(range(start, stop), on_broken)
 
 
 def fingerprint(spec: str, folder: str = '') -> tuple[str, int]:

@@ -19,9 +19,12 @@ def folder(tmp_path_factory):
   return runs.write_records(tmp_path_factory.mktemp('records'))
 
 
-def _feeds(folder='', *, seed=0, fraction=0.1, pending=(), **specs):
+def _feeds(
+  folder='', *, seed=0, fraction=0.1, pending=(), on_bad_row='refuse', **specs
+):
   data = dict.fromkeys(ALL_KINDS, '') | {k: str(v) for k, v in specs.items()}
   data |= {'folder': str(folder), 'validation_fraction': fraction}
+  data |= {'on_bad_row': on_bad_row, 'max_bad_share': 0.1}
   return feeds_lib.Feeds(data, seed=seed, pending=pending)
 
 
@@ -53,7 +56,7 @@ def test_what_nobody_named_is_asked_for(folder, tmp_path):
 def test_files_are_read_and_split_once(folder, monkeypatch):
   feeds = _feeds(folder)
   first = feeds.records('demonstrations')
-  monkeypatch.setattr(feeds_lib.records, 'load', None)
+  monkeypatch.setattr(feeds_lib.records, 'gather', None)
   again = feeds.records('demonstrations')
   assert all(a is b for a, b in zip(first, again, strict=True))
   train, valid = first

@@ -106,7 +106,8 @@ def test_parts_of_a_split(folder, spec, found):
 def test_rows_in_any_order(folder):
   dataset = tfds_source.open_dataset('tfds:c4/en:train', str(folder))
   assert len(dataset) == 200
-  assert [r['text'] for r in dataset.rows([7, 0])] == ['Page 7.', 'Page 0.']
+  rows = [row['text'] for _, row in dataset.rows([7, 0])]
+  assert rows == ['Page 7.', 'Page 0.']
 
 
 def test_datasets_beside_files(folder, tmp_path):
@@ -194,3 +195,11 @@ def test_damaged_array_records_are_refused(tmp_path):
   array_records.write(str(path), [{'text': 'a'}, 3])
   with pytest.raises(errors.UserError, match=f'^{path}:2: needed a JSON obj'):
     records.load('prompts', str(path))
+
+
+def test_bad_rows_are_skipped_where_that_is_asked_for(folder):
+  options = {'on_bad_row': 'skip', 'max_bad_share': 0.5}
+  spec = 'tfds:odd:train,tfds:c4/en:train[:2]'
+  found = records.gather('pretraining', spec, tfds_dir=folder, **options)
+  assert len(found.records) == 2 and found.bad_rows == 1
+  assert found.bad[0][0] == 'tfds:odd:train:0'
