@@ -198,6 +198,8 @@ def common(size: str, words: Mapping[str, str]) -> dict[str, Any]:
       'public_tasks': '',
       # Share of the users, labelers or prompts held out for validation.
       'validation_fraction': 0.1,
+      # Pretraining text of more is read as training goes on, not loaded.
+      'stream_above_bytes': 256 * 2**20,
     },
     # The vocabulary of a tokenizer trained on the run's own text.
     'tokenizer': {'vocab_size': vocab_size},

@@ -89,7 +89,15 @@ def names(text: str) -> list[str]:
 
 def stage_config(root: pathlib.Path, stage: str) -> Plain | None:
   """Returns the config a stage was started with; None if it was not."""
-  path = root / stage / 'config.json'
+  return _read(root / stage / 'config.json')
+
+
+def read_data(root: pathlib.Path, stage: str) -> Plain:
+  """Returns what a stage read when it was started; nothing if it was not."""
+  return _read(root / stage / 'data.json') or {}
+
+
+def _read(path: pathlib.Path) -> Plain | None:
   try:
     return json.loads(path.read_text()) if path.exists() else None
   except (OSError, ValueError) as error:
@@ -129,6 +137,7 @@ def settle(root: pathlib.Path, config: Plain) -> Plain:
 # Keys that a run of an older version goes on without: what it had in effect.
 _LATER = {
   'attention_kernel': 'auto',
+  'data': {'stream_above_bytes': 256 * 2**20},
   'frozen': {'dtype': 'auto', 'over': 'fsdp', 'offload': False},
   'optimizer_dtype': 'float32',
 }
@@ -139,7 +148,11 @@ def _difference(old: Plain, new: Plain) -> str | None:
   that models did not have then is what it is by default."""
   old = {key: value for key, value in old.items() if key not in _FREE}
   new = {key: value for key, value in new.items() if key not in _FREE}
-  old = {key: x for key, x in _LATER.items() if key in new} | old
+  for key, later in _LATER.items():
+    if isinstance(later, dict) and key in old:
+      old |= {key: later | old[key]}
+    elif key in new:
+      old.setdefault(key, later)
   if old.get('model') and new.get('model'):
     known = model_config.with_defaults(old['model'])
     model = {
@@ -176,9 +189,10 @@ def accept(
   new = json.loads(json.dumps(config | {'init_from': old['init_from']}))
   keys = [key for key in overridden if key.startswith(f'stages.{stage}.')]
   keys = [key.removeprefix(f'stages.{stage}.') for key in keys]
-  for key in ('seed', 'data.validation_fraction', *keys):
-    a, b = (_pick(config, key) for config in (old, new))
-    if a != b:
+  split = ('seed', 'data.validation_fraction', 'data.stream_above_bytes')
+  for key in (*split, *keys):
+    a, b = _pick(old, key), _pick(new, key)
+    if (_pick(_LATER, key) if a is None else a) != b:
       raise _changed(root, stage, f'{key}: {a!r} -> {b!r}')
   difference = _difference(old, new)
   if difference:
