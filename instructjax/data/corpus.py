@@ -14,27 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 import dataclasses
-import json
 import os
-from typing import BinaryIO
 
 import numpy as np
 
-from instructjax import errors
-from instructjax.data import layouts
+from instructjax.data import pieces
 from instructjax.data import splits
 
 REGION = 2**20  # bytes
-# What a line may hold: it is read whole for each part of it.
-MAX_LINE = 2**28  # bytes
 
-LINES = ('.jsonl',)
-PLAIN = ('.txt', '.md')
-
-_CHUNK = 2**16  # bytes read at a time to find a line
-SEGMENT = 2**18  # bytes of plain text read at a time
+SAMPLE = 2**18  # bytes of a sample that lie together
 _SPARE = 2**14  # bytes a region gives more, as some documents are left out
-_NEAR = 256  # how far before a cut a better place is looked for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,18 +62,24 @@ class Corpus:
     size: bytes to train on.
 
   Args:
-    paths: of `LINES` files (JSON lines with a 'text' each) or `PLAIN` ones (a
-      document each), UTF-8.
+    paths: of files that `pieces` reads.
     fraction: of the regions to hold out, in [0, 1).
     seed: salt of the hash.
+    on_bad: told of what is no text, if it is not refused.
 
   Raises:
     UserError: a file that cannot be read from its middle.
   """
 
-  def __init__(self, paths: Sequence[str], fraction: float, seed: int):
+  def __init__(
+    self,
+    paths: Sequence[str],
+    fraction: float,
+    seed: int,
+    on_bad: pieces.OnBad = pieces.refuse,
+  ):
     splits.check_fraction(fraction)
-    self.paths = list(paths)
+    self.paths, self.on_bad = list(paths), on_bad
     self.train, self.held_out = _split(self.paths, fraction, seed)
     self._ends = np.cumsum([len(extent) for extent in self.train])
     self.size = int(self._ends[-1])
@@ -99,7 +95,7 @@ class Corpus:
       extent = self.train[index]
       shift = extent.end - int(self._ends[index])
       stop = min(end, int(self._ends[index]))
-      yield from read(extent, start + shift, stop + shift)
+      yield from _read(extent, start + shift, stop + shift, self.on_bad)
       start, index = stop, index + 1
 
   def held_out_parts(self, size: int) -> Iterator[Part]:
@@ -112,7 +108,7 @@ class Corpus:
     for extent in regions:
       needed = size // len(regions) + _SPARE
       stop = min(extent.end, extent.start + needed)
-      found = list(read(extent, extent.start, stop))
+      found = list(_read(extent, extent.start, stop, self.on_bad))
       whole = [part for part in found[1:] if part.ends]
       yield from whole[:-1] or found
 
@@ -132,7 +128,7 @@ class Corpus:
     if self.size <= size:
       drawn = [(0, self.size)]
     else:
-      drawn = self.sample(SEGMENT, size // SEGMENT)
+      drawn = self.sample(SAMPLE, size // SAMPLE)
     return [
       part.text for start, end in drawn for part in self.parts(start, end)
     ]
@@ -144,7 +140,7 @@ def _split(
   """Returns the extents to train on, and the regions held out."""
   train, held = [], []
   for path in paths:
-    _check_ending(path)
+    pieces.check(path)
     size, name = os.path.getsize(path), os.path.basename(path)
     first = 0
     for start in range(0, size, REGION):
@@ -175,45 +171,29 @@ def _split_the_largest(
   return train, [Extent(path, cut, end)]
 
 
-def _check_ending(path: str) -> None:
-  if path.endswith(LINES + PLAIN):
-    return
-  how = 'decompress it' if path.endswith('.gz') else 'convert it'
-  raise errors.UserError(
-    f'{path}: needed {" ".join(LINES + PLAIN)} for text that is read from any'
-    f' place, as there is too much to load: {how}, or raise'
-    ' --config.data.stream_above_bytes.'
-  )
-
-
-def read(extent: Extent, start: int, end: int) -> Iterator[Part]:
+def _read(
+  extent: Extent, start: int, end: int, on_bad: pieces.OnBad
+) -> Iterator[Part]:
   """Yields the text between two bytes of an extent.
 
   A document that lies across one of them is cut in proportion, between words.
   One that the extent itself cuts ends there.
   """
-  size = os.path.getsize(extent.path)
-  kind = _lines if extent.path.endswith(LINES) else _segments
-  try:
-    with open(extent.path, 'rb') as file:
-      text = []
-      for first, last, whole, ends in kind(extent.path, file, size, start, end):
-        text.append(_between(whole, first, last, start, end))
-        if ends and last <= end:
-          yield Part(''.join(text), True)
-          text.clear()
-      text = ''.join(text)
-      if text:
-        yield Part(text, end == extent.end)
-  except OSError as error:
-    raise errors.UserError(
-      f'{extent.path}: needed it to be readable, got "{error.strerror}".'
-    ) from None
+  texts = []
+  for piece in pieces.read(extent.path, start, end, on_bad):
+    texts.append(_between(piece, start, end))
+    if piece.ends and piece.last <= end:
+      yield Part(''.join(texts), True)
+      texts.clear()
+  text = ''.join(texts)
+  if text:
+    yield Part(text, end == extent.end)
 
 
-def _between(text: str, first: int, last: int, start: int, end: int) -> str:
-  """The share of a text, bytes first to last, that lies in start to end."""
-  scale = len(text) / (last - first)
+def _between(piece: pieces.Piece, start: int, end: int) -> str:
+  """The share of a piece's text that lies between two bytes."""
+  first, text = piece.first, piece.text
+  scale = len(text) / (piece.last - first)
   low = cut(text, round((start - first) * scale)) if start > first else 0
   return text[low : cut(text, round((end - first) * scale))]
 
@@ -226,101 +206,9 @@ def cut(text: str, near: int) -> int:
   """
   if near >= len(text):
     return len(text)
-  low = max(0, near - _NEAR)
+  low = max(0, near - pieces.NEAR)
   line = text.rfind('\n', low, near)
   space = text.rfind(' ', low, near)
   if line >= 0 or space >= 0:
     return line + 1 if line >= 0 else space
   return near if low else 0
-
-
-def _lines(path: str, file: BinaryIO, size: int, start: int, end: int):
-  """Yields (first byte, last, text, True) of the lines in start to end."""
-  del size
-  first = _line_start(file, start)
-  file.seek(first)
-  while first < end and (line := file.readline(MAX_LINE + 1)):
-    if len(line) > MAX_LINE:
-      raise errors.UserError(
-        f'{path}:{_line_number(path, first)}: needed lines of at most'
-        f' {MAX_LINE} bytes, got more: write such documents as .txt.'
-      )
-    last = first + len(line)
-    if line.strip():
-      yield first, last, _text_of(path, first, line), True
-    first = last
-
-
-def _line_start(file: BinaryIO, position: int) -> int:
-  """Returns the first byte of the line that a byte lies in."""
-  while position:
-    low = max(0, position - _CHUNK)
-    file.seek(low)
-    found = file.read(position - low).rfind(b'\n')
-    if found >= 0:
-      return low + found + 1
-    position = low
-  return 0
-
-
-def _text_of(path: str, first: int, line: bytes) -> str:
-  """Returns the text of a line of JSON."""
-  try:
-    text = json.loads(line.decode('utf-8-sig'))['text']
-    if type(text) is str and text.encode() is not None:
-      return text
-    given = layouts.short(text)
-  except (ValueError, TypeError, KeyError, RecursionError):
-    given = layouts.short(line.decode(errors='replace').strip())
-  raise errors.UserError(
-    f"{path}:{_line_number(path, first)}: needed a JSON object with a 'text'"
-    f' of Unicode, got {given}: mend or remove that line.'
-  )
-
-
-def _segments(path: str, file: BinaryIO, size: int, start: int, end: int):
-  """Yields (first byte, last, text, whether the file ends) of plain text."""
-  index = start // SEGMENT
-  first = _byte_cut(file, size, index * SEGMENT)
-  while first < min(end, size):
-    index += 1
-    last = _byte_cut(file, size, index * SEGMENT)
-    if last > start:
-      file.seek(first)
-      try:
-        text = file.read(last - first).decode()
-      except UnicodeDecodeError as error:
-        raise errors.UserError(
-          f'{path}:{_line_number(path, first + error.start)}: needed UTF-8'
-          f' text, got byte 0x{error.object[error.start]:02x}: convert the'
-          ' file to UTF-8.'
-        ) from None
-      text = text.removeprefix('\ufeff') if not first else text
-      yield first, last, text, last == size
-    first = last
-
-
-def _byte_cut(file: BinaryIO, size: int, near: int) -> int:
-  """Returns where to cut a file, as `cut`, and never inside a character."""
-  if near >= size:
-    return size
-  low = max(0, near - _NEAR)
-  file.seek(low)
-  window = file.read(near - low + 1)
-  before = window[:-1]
-  line, space = before.rfind(b'\n'), before.rfind(b' ')
-  if line >= 0 or space >= 0:
-    return low + (line + 1 if line >= 0 else space)
-  while near > low and 0x80 <= window[near - low] < 0xC0:
-    near -= 1
-  return near
-
-
-def _line_number(path: str, position: int) -> int:
-  """Returns the number of the line that a byte lies in; reads up to it."""
-  number = 1
-  with open(path, 'rb') as file:
-    while position > 0 and (chunk := file.read(min(position, 2**24))):
-      number += chunk.count(b'\n')
-      position -= len(chunk)
-  return number

@@ -11,6 +11,7 @@ import pytest
 
 from instructjax import errors
 from instructjax.data import corpus as corpus_lib
+from instructjax.data import pieces
 
 WORDS = 'the ant eats nuts and caf\u00e9 \u4f60\u597d \U0001f600 corn'.split()
 
@@ -217,6 +218,10 @@ def test_a_broken_line_is_told_by_its_number(tmp_path, line, match):
   assert [part.text for part in corpus.parts(0, 20)] == ['a b']
   with pytest.raises(errors.UserError, match=match):
     list(corpus.parts(0, corpus.size))
+  told = []
+  corpus.on_bad = lambda *what: told.append(what)
+  assert [part.text for part in corpus.parts(0, corpus.size)] == ['a b', 'c']
+  assert told[0][:2] == (str(path), 31) and 'needed' in told[0][2]
 
 
 def test_what_has_no_middle_is_refused(tmp_path):
@@ -230,7 +235,7 @@ def test_what_has_no_middle_is_refused(tmp_path):
 
 
 def test_a_line_may_be_too_long(tmp_path, monkeypatch):
-  monkeypatch.setattr(corpus_lib, 'MAX_LINE', 100)
+  monkeypatch.setattr(pieces, 'MAX_LINE', 100)
   path = _write_lines(tmp_path / 'a.jsonl', ['short', 'word ' * 50])
   with pytest.raises(errors.UserError, match='a.jsonl:2: needed lines of at'):
     list(corpus_lib.Corpus([path], 0.0, 0).parts(0, 400))

@@ -224,7 +224,7 @@ def test_the_tokenizer_learns_from_a_sample_of_what_is_streamed(
   texts = _feeds(folder, fraction=0.0, above=0).texts()
   assert sorted(texts) == sorted(whole)  # as there is so little
   monkeypatch.setattr(feeds_lib, 'TOKENIZER_BYTES', 1000)
-  monkeypatch.setattr(feeds_lib.corpus, 'SEGMENT', 100)
+  monkeypatch.setattr(feeds_lib.corpus, 'SAMPLE', 100)
   shown = len(_feeds(folder).halves('demonstrations')[0])
   few = _feeds(folder, fraction=0.0, above=0).texts()[: -2 * shown]
   assert 0 < sum(map(len, few)) < 1500
