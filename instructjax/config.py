@@ -39,7 +39,8 @@ SIZES = (
 MICROWORLD = 'microworld'
 # Keys of config.data that say how to read it, not where it is.
 HOW_TO_READ = (
-  *('validation_fraction', 'on_bad_row', 'max_bad_share', 'tfds_dir'),
+  *('validation_fraction', 'on_bad_row', 'max_bad_share'),
+  *('stream_above_bytes', 'tfds_dir'),
 )
 # Sections that a stage takes over from the run it is a part of.
 SHARED = (
@@ -209,6 +210,8 @@ def common(size: str, words: Mapping[str, str]) -> dict[str, Any]:
       'on_bad_row': 'refuse',
       # Share of a kind's rows that may be skipped; more are refused.
       'max_bad_share': 0.01,
+      # Pretraining text of more is read as training goes on, not loaded.
+      'stream_above_bytes': 256 * 2**20,
     },
     # The vocabulary of a tokenizer trained on the run's own text.
     'tokenizer': {'vocab_size': vocab_size},

@@ -1,27 +1,33 @@
 """From files to encoded training and validation rows, each read once.
 
 Every stage of a run asks the same `Feeds` for what it trains on, so the split
-into training and validation is one for all of them.
+into training and validation is one for all of them. Pretraining text is loaded
+as everything else up to a size; above it, it is read in blocks as training goes
+on (`corpus`, `streaming`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 import logging
+import os
 from typing import Any
 
 import numpy as np
 
 from instructjax import errors
+from instructjax.data import corpus
 from instructjax.data import prompts
 from instructjax.data import records
 from instructjax.data import sources
 from instructjax.data import splits
+from instructjax.data import streaming
 from instructjax.data import vocabulary
 
 log = logging.getLogger('instructjax')
 Rows = Mapping[str, Any]
 PROMPTED = ('demonstrations', 'comparisons', 'prompts', 'public_tasks')
+TOKENIZER_BYTES = 2**25  # of streamed text, to learn a vocabulary from
 # Kinds that are another one's records with a use of their own.
 SAME_AS = {'public_tasks': 'demonstrations'}
 
@@ -32,11 +38,12 @@ class Feeds:
   Attributes:
     counts: {what was encoded: its counts}; the caller may empty it.
     bad: {kind: ('FILE:LINE', why) of its first bad rows}, if they are skipped.
+    known: counts of the same before, where a stage goes on; the caller sets it.
 
   Args:
     data: config.data as a plain dict: 'folder', a spec for each kind of
       record ('' = look in the folder), 'validation_fraction', 'on_bad_row' and
-      'max_bad_share' (see `records.gather`).
+      'max_bad_share' (see `records.gather`), 'stream_above_bytes', 'tfds_dir'.
     seed: of the split.
     pending: kinds that a later stage of the run is going to write. Until it
       has, nothing is known of them.
@@ -52,8 +59,10 @@ class Feeds:
     self.data, self.seed, self.pending = dict(data), seed, frozenset(pending)
     self.counts: dict[str, dict[str, int]] = {}
     self.bad: dict[str, list[tuple[str, str]]] = {}
+    self.known: Mapping[str, Mapping[str, int]] = {}
     self._read: dict[str, tuple[list, list, dict[str, int]]] = {}
     self._split: dict[str, tuple[list, list, dict[str, int]]] = {}
+    self._corpus: corpus.Corpus | None = None
 
   def spec(self, kind: str) -> str | None:
     """Returns where the records of a kind are; None if nobody said."""
@@ -62,6 +71,29 @@ class Feeds:
     if self.data['folder']:
       return sources.find(self.data['folder'], kind)
     return None
+
+  def corpus(self) -> corpus.Corpus | None:
+    """Returns the pretraining text if it is too large to load, or None.
+
+    Raises:
+      UserError: it cannot be read in parts.
+    """
+    spec = self.spec('pretraining')
+    if self._corpus is None and spec is not None:
+      paths = sources.expand(spec)
+      limit = self.data['stream_above_bytes']
+      if sum(map(os.path.getsize, paths)) > limit:
+        fraction = self.data['validation_fraction']
+        self._corpus = corpus.Corpus(paths, fraction, self.seed)
+    return self._corpus
+
+  def check(self, kind: str) -> None:
+    """Raises UserError if a kind cannot be read; of streamed text, a sample."""
+    text = self.corpus() if kind == 'pretraining' else None
+    if text is None:
+      self.halves(kind)
+    else:
+      text.texts(TOKENIZER_BYTES)
 
   def records(self, kind: str) -> tuple[list, list]:
     """Returns the training and validation records of a kind.
@@ -122,8 +154,18 @@ class Feeds:
     return self._read[kind]
 
   def texts(self) -> list[str]:
-    """Returns the training text of the tokenizer: all that can be found."""
-    texts = [document.text for document in self.records('pretraining')[0]]
+    """Returns the training text of the tokenizer: all that can be found.
+
+    Of text that is streamed a sample of `TOKENIZER_BYTES`, drawn from all of
+    it.
+    """
+    streamed = self.corpus()
+    if streamed:
+      texts = streamed.texts(TOKENIZER_BYTES)
+      size = sum(map(len, texts))
+      log.info('the tokenizer learns from %d characters of the text.', size)
+    else:
+      texts = [document.text for document in self.records('pretraining')[0]]
     if self.spec('demonstrations') is not None:
       for row in self.halves('demonstrations')[0]:
         texts += [row.prompt, row.response]
@@ -132,9 +174,24 @@ class Feeds:
   # Rows are empty, {}, where the split left nothing to validate on.
 
   def pretraining(
-    self, tokenizer: vocabulary.Tokenizer, length: int
-  ) -> tuple[Rows, Rows]:
-    """Returns packed training and validation rows of `length` tokens."""
+    self, tokenizer: vocabulary.Tokenizer, length: int, max_valid: int
+  ) -> tuple[Rows | streaming.Text, Rows]:
+    """Returns packed training and validation rows of `length` tokens.
+
+    Text that is streamed gives no arrays to train on, and of what is held out
+    `max_valid` rows.
+    """
+    text = self.corpus()
+    if text is not None:
+      before = self.known.get('pretraining/train')
+      train, told = streaming.plan(text, tokenizer, length, before)
+      self._count('pretraining/train', told)
+      size = told['bytes_per_token']
+      valid, counts = streaming.held_out(
+        text, tokenizer, length, max_valid, size
+      )
+      self._count('pretraining/valid', counts)
+      return train, valid if counts['rows'] else {}
 
     def encode(found, **options):
       return prompts.language_rows(found, tokenizer, length, **options)

@@ -103,7 +103,7 @@ def stages(
     tokenized |= any(map(workdir.is_path, workdir.roles(config).values()))
     for kind in _kinds(config, feeds, tokenized):
       if kind not in feeds.pending:
-        feeds.halves(kind)
+        feeds.check(kind)
 
 
 def with_models(

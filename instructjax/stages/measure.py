@@ -156,7 +156,9 @@ def _known(root: pathlib.Path, name: str) -> dict[str, Any] | None:
 def _prepare(root, config, feeds) -> Asking:
   tokenizer = workdir.load_tokenizer(root)
   options = config['evaluate']
-  _, pages = feeds.pretraining(tokenizer, options['sequence_length'])
+  _, pages = feeds.pretraining(
+    tokenizer, options['sequence_length'], options['max_eval_rows']
+  )
   return Asking(
     root,
     config,

@@ -117,6 +117,7 @@ def _begin(stage: Stage) -> None:
 def _prepare(root, config, feeds) -> Stage:
   mesh = sharding.make_mesh(**config['mesh'])
   feeds.counts.clear()
+  feeds.known = workdir.read_data(root, config['stage'])
   tokenizer = find_tokenizer(root, config, feeds)
   starts = find_starts(root, config, tokenizer, feeds, mesh)
   models = {role: start.config for role, start in starts.items()}

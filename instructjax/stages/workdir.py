@@ -90,7 +90,15 @@ def names(text: str) -> list[str]:
 
 def stage_config(root: pathlib.Path, stage: str) -> Plain | None:
   """Returns the config a stage was started with; None if it was not."""
-  path = root / stage / 'config.json'
+  return _read(root / stage / 'config.json')
+
+
+def read_data(root: pathlib.Path, stage: str) -> Plain:
+  """Returns what a stage read when it was started; nothing if it was not."""
+  return _read(root / stage / 'data.json') or {}
+
+
+def _read(path: pathlib.Path) -> Plain | None:
   try:
     return json.loads(path.read_text()) if path.exists() else None
   except (OSError, ValueError) as error:
@@ -133,6 +141,7 @@ _LATER = {
   'data': {
     'on_bad_row': 'refuse',
     'max_bad_share': 0.01,
+    'stream_above_bytes': 256 * 2**20,
     'tfds_dir': '',
   },
   'frozen': {'dtype': 'auto', 'over': 'fsdp', 'offload': False},
@@ -186,9 +195,10 @@ def accept(
   new = json.loads(json.dumps(config | {'init_from': old['init_from']}))
   keys = [key for key in overridden if key.startswith(f'stages.{stage}.')]
   keys = [key.removeprefix(f'stages.{stage}.') for key in keys]
-  for key in ('seed', 'data.validation_fraction', *keys):
-    a, b = (_pick(config, key) for config in (old, new))
-    if a != b:
+  split = ('seed', 'data.validation_fraction', 'data.stream_above_bytes')
+  for key in (*split, *keys):
+    a, b = _pick(old, key), _pick(new, key)
+    if (_pick(_LATER, key) if a is None else a) != b:
       raise _changed(root, stage, f'{key}: {a!r} -> {b!r}')
   difference = _difference(old, new)
   if difference:

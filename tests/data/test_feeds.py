@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+
 import numpy as np
 import pytest
 
 from instructjax import errors
 from instructjax.data import feeds as feeds_lib
+from instructjax.data import streaming
 from instructjax.data import tokenizer as tokenizer_lib
 from tests import runs
 
@@ -20,11 +23,19 @@ def folder(tmp_path_factory):
 
 
 def _feeds(
-  folder='', *, seed=0, fraction=0.1, pending=(), on_bad_row='refuse', **specs
+  folder='',
+  *,
+  seed=0,
+  fraction=0.1,
+  above=2**28,
+  pending=(),
+  on_bad_row='refuse',
+  **specs,
 ):
   data = dict.fromkeys(ALL_KINDS, '') | {k: str(v) for k, v in specs.items()}
   data |= {'folder': str(folder), 'validation_fraction': fraction}
-  data |= {'on_bad_row': on_bad_row, 'max_bad_share': 0.1}
+  data |= {'on_bad_row': on_bad_row, 'max_bad_share': 0.1, 'tfds_dir': ''}
+  data['stream_above_bytes'] = above
   return feeds_lib.Feeds(data, seed=seed, pending=pending)
 
 
@@ -78,7 +89,7 @@ def test_rows_and_counts(folder, tokenizer, caplog):
   feeds = _feeds(folder)
   feeds.records('comparisons')
   assert feeds.counts == {} and not caplog.records  # nothing is encoded yet
-  train, valid = feeds.pretraining(tokenizer, 48)
+  train, valid = feeds.pretraining(tokenizer, 48, 64)
   assert train['tokens'].shape[1] == valid['tokens'].shape[1] == 48
   shown, _ = feeds.demonstrations(tokenizer, 32, 16)
   whole, _ = feeds.demonstrations(tokenizer, 32, 16, 'sequence')
@@ -192,3 +203,44 @@ def test_shuffled_pairs_hold_the_same_rankings(folder, tokenizer):
   assert first == {tuple(x) for x in whole['responses'][whole['ranks'] == 1]}
   assert names == labelers
   assert all((valid[name] == same[name]).all() for name in valid)
+
+
+def test_large_text_is_streamed(folder, tokenizer, caplog):
+  caplog.set_level('INFO', 'instructjax')
+  size = (folder / 'pretraining.jsonl').stat().st_size
+  assert _feeds(folder, above=size).corpus() is None
+  feeds = _feeds(folder, above=size - 1)
+  feeds.check('pretraining')
+  assert feeds.corpus() is feeds.corpus() is not None
+  train, valid = feeds.pretraining(tokenizer, 48, 2)
+  assert isinstance(train, streaming.Text)
+  assert len(valid['tokens']) == 2
+  told = feeds.counts['pretraining/train']
+  assert told['rows'] == train.num_rows
+  assert feeds.counts['pretraining/valid']['rows'] == 2
+  assert 'data pretraining/train: files=1, bytes=' in caplog.text
+  feeds.known = {'pretraining/train': told | {'blocks': 3}}
+  assert feeds.pretraining(tokenizer, 48, 2)[0].num_blocks == 3
+  none = _feeds(folder, above=0, fraction=0.0)
+  assert none.pretraining(tokenizer, 48, 2)[1] == {}
+
+
+def test_the_tokenizer_learns_from_a_sample_of_what_is_streamed(
+  folder, monkeypatch
+):
+  whole = _feeds(folder, fraction=0.0).texts()
+  texts = _feeds(folder, fraction=0.0, above=0).texts()
+  assert sorted(texts) == sorted(whole)  # as there is so little
+  monkeypatch.setattr(feeds_lib, 'TOKENIZER_BYTES', 1000)
+  monkeypatch.setattr(feeds_lib.corpus, 'SAMPLE', 100)
+  shown = len(_feeds(folder).halves('demonstrations')[0])
+  few = _feeds(folder, fraction=0.0, above=0).texts()[: -2 * shown]
+  assert 0 < sum(map(len, few)) < 1500
+
+
+def test_large_text_cannot_be_compressed(folder, tmp_path):
+  path = tmp_path / 'a.jsonl.gz'
+  path.write_bytes(gzip.compress((folder / 'pretraining.jsonl').read_bytes()))
+  _feeds(pretraining=path).check('pretraining')
+  with pytest.raises(errors.UserError, match='decompress it, or raise'):
+    _feeds(pretraining=path, above=0).check('pretraining')
