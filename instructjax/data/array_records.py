@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 import json
 
+from array_record.python import array_record_module
+
 from instructjax import errors
 from instructjax.data import lines
 
@@ -27,8 +29,6 @@ def read(
   Raises:
     UserError: no whole ArrayRecord file.
   """
-  from array_record.python import array_record_module
-
   try:
     reader = array_record_module.ArrayRecordReader(path)
     for start in range(0, count := reader.num_records(), _AT_ONCE):
@@ -56,8 +56,6 @@ def read(
 
 def write(path: str, rows: Iterable[object]) -> None:
   """Writes one JSON value a record, in groups of one for random access."""
-  from array_record.python import array_record_module
-
   writer = array_record_module.ArrayRecordWriter(path, 'group_size:1')
   try:
     for row in rows:

@@ -144,16 +144,19 @@ class Blend:
 
   def rows_at(self, positions: np.ndarray) -> Batch:
     """Returns {name: array [n, ...]} of i64[n] positions."""
-    mixed: Batch = {}
-    left = np.arange(len(positions))  # places that no run has filled yet
+    mixed, total = {}, len(positions)
+    if not total:
+      return self.runs[0].rows_at(positions)
+    left = np.arange(total)  # places that no run has filled yet
     for run, share in reversed(list(zip(self.runs, self.shares, strict=True))):
       before = positions * share.numerator // share.denominator
       after = (positions + 1) * share.numerator // share.denominator
       taken = after > before
-      for name, array in run.rows_at(before[taken]).items():
+      # Runs that read ahead are left alone where nothing is asked of them.
+      found = run.rows_at(before[taken]) if taken.any() else {}
+      for name, array in found.items():
         if name not in mixed:
-          shape = len(left), *array.shape[1:]
-          mixed[name] = np.empty(shape, array.dtype)
+          mixed[name] = np.empty((total, *array.shape[1:]), array.dtype)
         mixed[name][left[taken]] = array
       positions, left = (positions - before)[~taken], left[~taken]
     return mixed

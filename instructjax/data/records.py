@@ -193,8 +193,8 @@ def gather(
     if len(found.bad) < LISTED:
       found.bad.append((location, reason))
 
-  paths = _paths(kind, spec)
-  for path in paths:
+  found_in = paths(kind, spec)
+  for path in found_in:
     for location, row in sources.read_rows(path, on_broken, tfds_dir):
       try:
         parts = read(kind, row, location)
@@ -207,21 +207,26 @@ def gather(
           found.left_out[part] += 1
         else:
           found.records.append(part)
-  _check_enough(found, kind, paths, max_bad_share)
+  _check_enough(found, kind, found_in, max_bad_share)
   return found
 
 
-def _paths(kind: str, spec: str | Iterable[str]) -> list[str]:
+def paths(kind: str, spec: str | Iterable[str]) -> list[str]:
+  """Returns the files that a spec names, all of a kind's formats.
+
+  Raises:
+    UserError: as `sources.expand`; plain text where rows are needed.
+  """
   pretraining = kind == 'pretraining'
   suffixes = sources.SUFFIXES if pretraining else sources.ROW_SUFFIXES
-  paths = sources.expand(spec, suffixes)
-  for path in paths:
+  found = sources.expand(spec, suffixes)
+  for path in found:
     if not path.endswith(suffixes) and not tfds_source.is_spec(path):
       raise errors.UserError(
         f'{path}: needed {kind} as {" ".join(suffixes)}, got plain text: '
         'write one JSON object a line.'
       )
-  return paths
+  return found
 
 
 def _check_enough(

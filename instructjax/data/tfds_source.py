@@ -98,8 +98,17 @@ class Dataset:
 
   def files(self) -> list[str]:
     """Returns the shards that hold the rows."""
-    instructions = self.builder.info.splits[self.split].file_instructions
-    return [str(instruction.filename) for instruction in instructions]
+    return [str(part.filename) for part in self._instructions()]
+
+  def size(self) -> int:
+    """Returns the bytes on disk of the rows, by their share of each shard."""
+    return sum(
+      os.path.getsize(part.filename) * part.take // part.examples_in_shard
+      for part in self._instructions()
+    )
+
+  def _instructions(self) -> list[Any]:
+    return self.builder.info.splits[self.split].file_instructions
 
 
 def open_dataset(spec: str, folder: str = '') -> Dataset:
