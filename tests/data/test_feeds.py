@@ -282,8 +282,9 @@ def test_a_mixture_splits_each_source_by_itself(
       next(iter(wanted.values()))
     )
     held += len(next(iter(held_out.values())))
-    found, others = feeds.files[path], alone.files[path]
+    found, others = feeds.files[kind][path], alone.files[kind][path]
     assert found == others == [path]
+  assert feeds.used == {kind}
   assert len(next(iter(valid.values()))) == held
   source = loader.Loader(train, 8, seed=1)
   assert all(len(rows) == 8 for rows in source.batch(3).values())
@@ -324,7 +325,9 @@ def test_one_source_of_a_mixture_may_be_streamed(folder, tokenizer, tmp_path):
   assert list(feeds.corpora()) == [str(large)]
   train, valid = feeds.pretraining(tokenizer, 48, 4)
   assert isinstance(train.rows[1], streaming.Text)
-  assert set(feeds.files) == {str(small), str(large)}
+  assert feeds.sources(['pretraining', 'prompts']) == {
+    str(path): [str(path)] for path in (small, large)
+  }
   assert f'pretraining[{large}]/train' in feeds.counts
   data = build.pretraining(
     {'sequence_length': 48, 'batch_size': 8, 'seed': 0, 'max_eval_rows': 4},
