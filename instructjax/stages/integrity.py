@@ -198,9 +198,9 @@ def _check_source(
   ):
     if names:
       raise errors.UserError(
-        f'{names[0]}: needed what {stage} of this run has read, of which'
-        f' {source} named {len(before)} files, this one is {word}: restore the'
-        f' data as it was, or start another --workdir.{_knowingly(root)}'
+        f'{names[0]}: needed the files that {source} named when {stage} of this'
+        f' run read it ({len(before)}), this one is {word}: restore the data as'
+        f' it was, or start another --workdir.{_knowingly(root)}'
       )
 
 
