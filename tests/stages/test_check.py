@@ -68,7 +68,7 @@ def _spoil(path, number, row):
     ('prompts', 'Hello?', 'broken JSON'),
     ('prompts', {'text': 7}, 'text'),
     ('prompts', {'text': None}, 'text'),
-    ('prompts', {'question': 'a'}, "'question'"),
+    ('prompts', {'query': 'a'}, "'query'"),
     ('prompts', ['a'], 'JSON object'),
     ('demonstrations', {'prompt': ['a'], 'response': 'b'}, 'prompt'),
     ('demonstrations', {'prompt': 'a'}, 'response'),
