@@ -24,9 +24,7 @@ def load(tmp_path):
 
 def _shared(*values):
   names = ('human', 'gpt') * len(values)
-  return [
-    {'from': n, 'value': v} for n, v in zip(names, values, strict=False)
-  ]
+  return [{'from': n, 'value': v} for n, v in zip(names, values, strict=False)]
 
 
 SEED = {
