@@ -107,6 +107,22 @@ def test_rows_and_counts(folder, tokenizer, caplog):
   assert caplog.text.count('data prompts/train: rows=') == 1
 
 
+def test_skipped_rows_are_counted_and_listed(folder, tokenizer, tmp_path):
+  path = tmp_path / 'mine.jsonl'
+  runs.write_jsonl(path, [{'text': f'{i}?'} for i in range(30)] + [{}])
+  with pytest.raises(errors.UserError, match='mine.jsonl:31: needed a row of'):
+    _feeds(folder, prompts=path).records('prompts')
+  feeds = _feeds(folder, prompts=path, on_bad_row='skip')
+  feeds.records('prompts')
+  assert feeds.bad_rows() == []  # nothing is encoded yet
+  feeds.prompts(tokenizer, 32)
+  counts = feeds.counts['prompts']
+  assert (counts['rows'], counts['records'], counts['bad_rows']) == (31, 30, 1)
+  (told,) = feeds.bad_rows()
+  assert (told['kind'], told['row']) == ('prompts', f'{path}:31')
+  assert told['reason'].startswith('needed a row of prompts')
+
+
 def test_a_validation_side_may_be_empty(folder, tokenizer):
   _, valid = _feeds(folder, fraction=0.0).prompts(tokenizer, 32)
   assert valid == {}
