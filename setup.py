@@ -24,6 +24,7 @@ def _long_description() -> str:
 # with, the rest where the few calls used here were what they are now. JAX stays
 # open upwards: 0.10 is the last line for Python 3.11, 0.12 needs Python 3.12.
 INSTALL_REQUIRES = [
+  'array_record>=0.8.3',
   'chex>=0.1.92',
   'einops>=0.8.1',
   'flax>=0.12.8',
@@ -36,6 +37,7 @@ INSTALL_REQUIRES = [
   'numpy>=2.0',
   'optax>=0.2.8',
   'orbax-checkpoint>=0.12.8',
+  'pyarrow>=20.0',
   'safetensors>=0.6',
   'sentencepiece>=0.2.1',
   'tensorboardX>=2.6.4',
