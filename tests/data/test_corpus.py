@@ -277,7 +277,7 @@ def test_records_that_hold_no_text(tmp_path):
   path = tmp_path / 'a.parquet'
   _write_table(path, [{'text': 'a b'}, {'text': None}, {'text': 'c'}])
   corpus = corpus_lib.Corpus([str(path)], 0.0, 0)
-  with pytest.raises(errors.UserError, match='a.parquet:2: needed 'text' as text'):
+  with pytest.raises(errors.UserError, match='a.parquet:2: needed .* None'):
     list(corpus.parts(0, corpus.size))
   corpus.on_bad = lambda *what: None
   assert _joined(corpus.parts(0, corpus.size)) == ['a b', 'c']
