@@ -114,21 +114,23 @@ def first_batch(spec: str, tokenizer, above: int) -> dict[str, object]:
   source = loader.Loader(rows, BATCH_SIZE)
   source.batch(0)
   begun = since(imported)
-  before, count = usage(), 3 * streaming.MAX_ROWS
-  for i in range(streaming.MAX_ROWS, streaming.MAX_ROWS + count):
-    source.batch(i)
-  took = since(before)
-  tokens = count * BATCH_SIZE * LENGTH
-  return {
+  found = {
     'imported_megabytes': round(imported['peak_megabytes']),
     'check': checked,
     'rows': planned,
     'first_batch': begun,
     'validation_rows': len(valid['tokens']),
-    'tokens_per_cpu_second': round(tokens / took['cpu_seconds']),
-    'peak_megabytes': took['peak_megabytes'],
     'told': feeds.counts.get('pretraining/train', {}),
   }
+  if isinstance(train, streaming.Text):
+    before, count = usage(), 3 * streaming.MAX_ROWS
+    for i in range(streaming.MAX_ROWS, streaming.MAX_ROWS + count):
+      source.batch(i)
+    took = since(before)
+    tokens = count * BATCH_SIZE * LENGTH
+    found['tokens_per_cpu_second'] = round(tokens / took['cpu_seconds'])
+    found['peak_megabytes'] = took['peak_megabytes']
+  return found
 
 
 def opening(folder: pathlib.Path, megabytes: int) -> dict[str, float]:
@@ -187,9 +189,9 @@ def draw(results: dict, path: pathlib.Path) -> None:
       sizes = [n for n in SIZES if f'{kind}_{n}' in results]
       values = [results[f'{kind}_{n}']['first_batch'][key] for n in sizes]
       axis.plot(sizes, values, style, label=kind)
-    axis.set(xscale='log', yscale='log', xlabel='text, MB', ylabel=label)
+    axis.set(xscale='log', xlabel='text, MB', ylabel=label, ylim=(0, None))
     axis.set_xticks(SIZES, [str(n) for n in SIZES])
-    axis.minorticks_off()
+    axis.tick_params(axis='x', which='minor', bottom=False)
     axis.grid(alpha=0.3)
     axis.legend()
   path.parent.mkdir(exist_ok=True)
