@@ -74,14 +74,15 @@ def _same(left, right):
   )
 
 
-def test_what_is_told_of_a_text(corpus, tokenizer, text):
+def test_what_is_told_of_a_text(corpus, tokenizer, text, caplog):
   again, told = streaming.plan(corpus, tokenizer, LENGTH)
   assert again == text
   forced = told | {'blocks': 50}
   assert streaming.plan(corpus, tokenizer, LENGTH, forced)[0].num_blocks == 50
   assert streaming.plan(corpus, tokenizer, 16, forced)[0].num_blocks > 50
-  with pytest.raises(errors.UserError, match='text has changed: it had 9 byt'):
-    streaming.plan(corpus, tokenizer, LENGTH, told | {'bytes': 9})
+  mended = streaming.plan(corpus, tokenizer, LENGTH, forced | {'bytes': 9})[0]
+  assert mended.num_blocks == 50
+  assert 'had 9 bytes to train on when this began' in caplog.text
   assert told['rows'] == text.num_rows == told['blocks'] * text.rows_per_block
   lengths = np.array([len(x) for x in text.encode(range(text.num_blocks))])
   needed = text.rows_per_block * LENGTH
