@@ -29,6 +29,8 @@ INSTALL_REQUIRES = [
   'einops>=0.8.1',
   'flax>=0.12.8',
   'grain>=0.2.18',
+  # Preparing a dataset by tensorflow-datasets imports it without saying so.
+  'importlib_resources>=6.0',
   'jax>=0.10',
   'jinja2>=3.1.6',
   'matplotlib>=3.9',
@@ -41,6 +43,9 @@ INSTALL_REQUIRES = [
   'safetensors>=0.6',
   'sentencepiece>=0.2.1',
   'tensorboardX>=2.6.4',
+  # Of it the reader alone, which needs no TensorFlow; array_record is its and
+  # grain's own dependency.
+  'tensorflow-datasets>=4.9.10',
   'tokenizers>=0.22',
   'tqdm>=4.67',
 ]

@@ -4,11 +4,15 @@ Every stage of a run asks the same `Feeds` for what it trains on, so the split
 into training and validation is one for all of them. Pretraining text is loaded
 as everything else up to a size; above it, it is read in blocks as training goes
 on (`corpus`, `streaming`).
+
+Where a kind is a mixture of sources (`mixtures`), each source is read, split
+and encoded by itself, and the training rows stay apart, as `loader.Parts`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+import dataclasses
 import logging
 import os
 from typing import Any
@@ -17,19 +21,32 @@ import numpy as np
 
 from instructjax import errors
 from instructjax.data import corpus
+from instructjax.data import loader
+from instructjax.data import mixtures
 from instructjax.data import prompts
 from instructjax.data import records
 from instructjax.data import sources
 from instructjax.data import splits
 from instructjax.data import streaming
+from instructjax.data import tfds_source
 from instructjax.data import vocabulary
 
 log = logging.getLogger('instructjax')
 Rows = Mapping[str, Any]
+Train = Rows | streaming.Text | loader.Parts
 PROMPTED = ('demonstrations', 'comparisons', 'prompts', 'public_tasks')
 TOKENIZER_BYTES = 2**25  # of streamed text, to learn a vocabulary from
 # Kinds that are another one's records with a use of their own.
 SAME_AS = {'public_tasks': 'demonstrations'}
+
+
+@dataclasses.dataclass
+class Source:
+  """The records of one source of a kind, split by itself."""
+
+  train: list
+  valid: list
+  counts: dict[str, int]
 
 
 class Feeds:
@@ -37,12 +54,15 @@ class Feeds:
 
   Attributes:
     counts: {what was encoded: its counts}; the caller may empty it.
+    bad: {kind: ('FILE:LINE', why) of its first bad rows}, if they are skipped.
+    files: {source: the files it named} of all that was read.
     known: counts of the same before, where a stage goes on; the caller sets it.
 
   Args:
     data: config.data as a plain dict: 'folder', a spec for each kind of
-      record ('' = look in the folder), 'validation_fraction',
-      'stream_above_bytes'.
+      record (see `mixtures`; '' = look in the folder), 'validation_fraction',
+      'on_bad_row' and 'max_bad_share' (see `records.gather`),
+      'stream_above_bytes', 'tfds_dir'.
     seed: of the split.
     pending: kinds that a later stage of the run is going to write. Until it
       has, nothing is known of them.
@@ -57,12 +77,14 @@ class Feeds:
   ):
     self.data, self.seed, self.pending = dict(data), seed, frozenset(pending)
     self.counts: dict[str, dict[str, int]] = {}
+    self.bad: dict[str, list[tuple[str, str]]] = {}
     self.known: Mapping[str, Mapping[str, int]] = {}
-    self._read: dict[str, tuple[list, list, dict[str, int]]] = {}
-    self._split: dict[str, tuple[list, list, dict[str, int]]] = {}
-    self._corpus: corpus.Corpus | None = None
+    self.files: dict[str, list[str]] = {}
+    self._read: dict[str, dict[str, Source]] = {}
+    self._kept: dict[str, dict[str, Source]] = {}
+    self._corpora: dict[str, corpus.Corpus] | None = None
 
-  def spec(self, kind: str) -> str | None:
+  def spec(self, kind: str) -> mixtures.Spec | None:
     """Returns where the records of a kind are; None if nobody said."""
     if self.data[kind]:
       return self.data[kind]
@@ -70,45 +92,74 @@ class Feeds:
       return sources.find(self.data['folder'], kind)
     return None
 
-  def corpus(self) -> corpus.Corpus | None:
-    """Returns the pretraining text if it is too large to load, or None.
+  def mixture(self, kind: str) -> dict[str, float]:
+    """Returns the sources of a kind with their weights.
 
     Raises:
-      UserError: it cannot be read in parts.
+      UserError: if the config names none, or not as it should.
     """
-    spec = self.spec('pretraining')
-    if self._corpus is None and spec is not None:
-      paths = sources.expand(spec)
-      limit = self.data['stream_above_bytes']
-      if sum(map(os.path.getsize, paths)) > limit:
-        fraction = self.data['validation_fraction']
-        self._corpus = corpus.Corpus(paths, fraction, self.seed)
-    return self._corpus
+    spec = self.spec(kind)
+    if spec is None:
+      folder = self.data['folder']
+      where = f' (there is none in {folder})' if folder else ''
+      raise errors.UserError(
+        f'this run needs {kind}{where}: set --config.data.{kind}=PATH, a'
+        ' file, folder or glob, or --config.data.folder=FOLDER that holds'
+        f' {kind}.jsonl.'
+      )
+    return mixtures.parse(spec)
+
+  def corpora(self) -> dict[str, corpus.Corpus]:
+    """Returns the sources of pretraining text that are too large to load.
+
+    Raises:
+      UserError: one cannot be read in parts.
+    """
+    if self._corpora is None:
+      self._corpora, limit = {}, self.data['stream_above_bytes']
+      known = self.spec('pretraining') is not None
+      for source in self.mixture('pretraining') if known else ():
+        paths = self._files('pretraining', source)
+        if sum(map(self._size, paths)) > limit:
+          fraction = self.data['validation_fraction']
+          self._corpora[source] = corpus.Corpus(paths, fraction, self.seed)
+    return self._corpora
 
   def check(self, kind: str) -> None:
     """Raises UserError if a kind cannot be read; of streamed text, a sample."""
-    text = self.corpus() if kind == 'pretraining' else None
-    if text is None:
-      self.halves(kind)
-    else:
+    streamed = self.corpora() if kind == 'pretraining' else {}
+    for text in streamed.values():
       text.texts(TOKENIZER_BYTES)
+    self.halves(kind)
 
   def records(self, kind: str) -> tuple[list, list]:
-    """Returns the training and validation records of a kind.
+    """Returns the training and validation records of a kind, of all sources.
 
     A prompt that any kind of record validates on is trained on in none.
 
     Raises:
       UserError: if the config names none, or they cannot be read.
     """
-    if kind not in self._split:
-      train, valid, counts = self.halves(kind)
+    return _joined(self._records(kind).values())
+
+  def halves(self, kind: str) -> tuple[list, list]:
+    """Reads a kind and splits it by itself: training and validation records."""
+    return _joined(self._sources(kind).values())
+
+  def _records(self, kind: str) -> dict[str, Source]:
+    if kind not in self._kept:
+      found = self._sources(kind)
       held = self._held_out_elsewhere(kind)
-      kept = [row for row in train if records.prompt_of(row) not in held]
-      dropped = {'dropped_prompt_held_out_elsewhere': len(train) - len(kept)}
-      counts = counts | dropped | {'train': len(kept)}
-      self._split[kind] = kept, valid, counts
-    return self._split[kind][:2]
+      if len(found) > 1:
+        held |= {records.prompt_of(r) for s in found.values() for r in s.valid}
+      self._kept[kind] = {}
+      for name, source in found.items():
+        train = [r for r in source.train if records.prompt_of(r) not in held]
+        dropped = len(source.train) - len(train)
+        counts = source.counts | {'dropped_prompt_held_out_elsewhere': dropped}
+        counts['train'] = len(train)
+        self._kept[kind][name] = Source(train, source.valid, counts)
+    return self._kept[kind]
 
   def _held_out_elsewhere(self, kind: str) -> set[str]:
     """Prompts that another kind of record validates on.
@@ -126,23 +177,39 @@ class Feeds:
       for row in self.halves(other)[1]
     }
 
-  def halves(self, kind: str) -> tuple[list, list, dict[str, int]]:
-    """Reads a kind and splits it by itself: training, validation, counts."""
+  def _sources(self, kind: str) -> dict[str, Source]:
+    """Reads each source of a kind, but text that is streamed, and splits it."""
     if kind not in self._read:
-      spec = self.spec(kind)
-      if spec is None:
-        folder = self.data['folder']
-        where = f' (there is none in {folder})' if folder else ''
-        raise errors.UserError(
-          f'this run needs {kind}{where}: set --config.data.{kind}=PATH, a'
-          ' file, folder or glob, or --config.data.folder=FOLDER that holds'
-          f' {kind}.jsonl.'
+      streamed = self.corpora() if kind == 'pretraining' else {}
+      found, self.bad[kind] = {}, []
+      for source in self.mixture(kind):
+        if source in streamed:
+          continue
+        self._files(kind, source)
+        gathered = records.gather(
+          SAME_AS.get(kind, kind),
+          source,
+          on_bad_row=self.data['on_bad_row'],
+          max_bad_share=self.data['max_bad_share'],
+          tfds_dir=self.data['tfds_dir'],
         )
-      found = records.load(SAME_AS.get(kind, kind), spec)
-      self._read[kind] = splits.split(
-        found, self.data['validation_fraction'], self.seed
-      )
+        train, valid, counts = splits.split(
+          gathered.records, self.data['validation_fraction'], self.seed
+        )
+        self.bad[kind] += gathered.bad
+        found[source] = Source(train, valid, gathered.counts() | counts)
+      self._read[kind] = found
     return self._read[kind]
+
+  def _size(self, path: str) -> int:
+    if tfds_source.is_spec(path):
+      return tfds_source.open_dataset(path, self.data['tfds_dir']).size()
+    return os.path.getsize(path)
+
+  def _files(self, kind: str, source: str) -> list[str]:
+    paths = records.paths(SAME_AS.get(kind, kind), source)
+    self.files[source] = paths
+    return paths
 
   def texts(self) -> list[str]:
     """Returns the training text of the tokenizer: all that can be found.
@@ -150,13 +217,13 @@ class Feeds:
     Of text that is streamed a sample of `TOKENIZER_BYTES`, drawn from all of
     it.
     """
-    streamed = self.corpus()
-    if streamed:
-      texts = streamed.texts(TOKENIZER_BYTES)
+    texts = []
+    for streamed in self.corpora().values():
+      texts += streamed.texts(TOKENIZER_BYTES)
+    if texts:
       size = sum(map(len, texts))
       log.info('the tokenizer learns from %d characters of the text.', size)
-    else:
-      texts = [document.text for document in self.records('pretraining')[0]]
+    texts += [document.text for document in self.records('pretraining')[0]]
     if self.spec('demonstrations') is not None:
       for row in self.halves('demonstrations')[0]:
         texts += [row.prompt, row.response]
@@ -166,28 +233,30 @@ class Feeds:
 
   def pretraining(
     self, tokenizer: vocabulary.Tokenizer, length: int, max_valid: int
-  ) -> tuple[Rows | streaming.Text, Rows]:
+  ) -> tuple[Train, Rows]:
     """Returns packed training and validation rows of `length` tokens.
 
     Text that is streamed gives no arrays to train on, and of what is held out
     `max_valid` rows.
     """
-    text = self.corpus()
-    if text is not None:
-      before = self.known.get('pretraining/train')
+
+    def encode(found, training):
+      return prompts.language_rows(
+        found, tokenizer, length, allow_empty=not training
+      )
+
+    def stream(name, text):
+      before = self.known.get(f'{name}/train')
       train, told = streaming.plan(text, tokenizer, length, before)
-      self._count('pretraining/train', told)
+      self._count(f'{name}/train', told)
       size = told['bytes_per_token']
       valid, counts = streaming.held_out(
         text, tokenizer, length, max_valid, size
       )
-      self._count('pretraining/valid', counts)
+      self._count(f'{name}/valid', counts)
       return train, valid if counts['rows'] else {}
 
-    def encode(found, **options):
-      return prompts.language_rows(found, tokenizer, length, **options)
-
-    return self._encode('pretraining', encode)
+    return self._encode('pretraining', encode, stream)
 
   def demonstrations(
     self,
@@ -196,17 +265,17 @@ class Feeds:
     max_response_length: int,
     loss_on: str = 'assistant',
     kind: str = 'demonstrations',
-  ) -> tuple[Rows, Rows]:
+  ) -> tuple[Rows | loader.Parts, Rows]:
     """Returns training and validation rows of prompts with responses."""
 
-    def encode(found, **options):
+    def encode(found, training):
       return prompts.demonstration_rows(
         found,
         tokenizer,
         max_prompt_length,
         max_response_length,
         loss_on=loss_on,
-        **options,
+        allow_empty=not training,
       )
 
     return self._encode(kind, encode)
@@ -218,7 +287,7 @@ class Feeds:
     max_response_length: int,
     max_responses: int,
     shuffle_pairs: bool = False,
-  ) -> tuple[Rows, Rows, list[str]]:
+  ) -> tuple[Rows | loader.Parts, Rows, list[str]]:
     """Returns training and validation comparisons, and the labelers' ids.
 
     Rows are padded to max_responses, or to the most that one has if that is
@@ -230,8 +299,8 @@ class Feeds:
     labelers = sorted(ids)
     most = max(len(row.responses) for row in (*train, *valid))
 
-    def encode(found, **options):
-      paired = shuffle_pairs and found is train
+    def encode(found, training):
+      paired = shuffle_pairs and training
       return prompts.comparison_rows(
         records.pairs(found) if paired else found,
         tokenizer,
@@ -239,37 +308,86 @@ class Feeds:
         max_response_length,
         max_responses=2 if paired else min(max_responses, most),
         labelers=labelers,
-        **options,
+        allow_empty=not training,
       )
 
     return *self._encode('comparisons', encode), labelers
 
   def prompts(
     self, tokenizer: vocabulary.Tokenizer, max_prompt_length: int
-  ) -> tuple[Rows, Rows]:
+  ) -> tuple[Rows | loader.Parts, Rows]:
     """Returns training and validation prompts."""
 
-    def encode(found, **options):
-      return prompts.prompt_rows(found, tokenizer, max_prompt_length, **options)
+    def encode(found, training):
+      return prompts.prompt_rows(
+        found, tokenizer, max_prompt_length, allow_empty=not training
+      )
 
     return self._encode('prompts', encode)
 
-  def _encode(self, kind, encode) -> tuple[Rows, Rows]:
+  def _encode(
+    self, kind: str, encode: Callable, stream: Callable | None = None
+  ) -> tuple[Train, Rows]:
+    """Encodes the sources of a kind.
+
+    Args:
+      kind: of record.
+      encode: (records, whether they train) -> rows and counts.
+      stream: (name, corpus) -> training and validation rows.
+    """
+    mixture, sides = self.mixture(kind), []
+    for source in mixture:
+      name = kind if len(mixture) == 1 else f'{kind}[{source}]'
+      streamed = self.corpora() if stream else {}
+      if source in streamed:
+        sides.append(stream(name, streamed[source]))
+        continue
+      found = self._records(kind)[source]
+      self._count(name, found.counts)
+      try:
+        sides.append(self._encode_source(name, found, encode))
+      except errors.UserError as error:
+        where = '' if len(mixture) == 1 else f'{source}: '
+        raise errors.UserError(f'{where}{error}') from None
+    train, valid = [side[0] for side in sides], [s[1] for s in sides if s[1]]
+    if len(mixture) == 1:
+      return train[0], valid[0] if valid else {}
+    return loader.Parts(train, [*mixture.values()]), self._mixed(valid)
+
+  def _encode_source(
+    self, name: str, found: Source, encode: Callable
+  ) -> tuple[Rows, Rows]:
     rows = []
-    sides = self.records(kind)
-    self._count(kind, self._split[kind][2])
-    for name, found in zip(('train', 'valid'), sides, strict=True):
-      if name == 'valid' and not found:  # too little to hold any out
+    for side, part in (('train', found.train), ('valid', found.valid)):
+      if side == 'valid' and not part:  # too little to hold any out
         rows.append({})
         continue
       # A validation side may come to nothing; a training side may not.
-      encoded, counts = encode(found, allow_empty=name == 'valid')
-      self._count(f'{kind}/{name}', counts)
-      empty = not len(next(iter(encoded.values()), ()))
-      # Validation takes the first so many rows: none of the files goes first.
-      order = np.random.default_rng(self.seed).permutation(counts['rows'])
-      rows.append({} if empty else {k: v[order] for k, v in encoded.items()})
+      encoded, counts = encode(part, side == 'train')
+      self._count(f'{name}/{side}', counts)
+      rows.append(self._mixed([encoded]))
     return rows[0], rows[1]
+
+  def _mixed(self, parts: Sequence[Rows]) -> Rows:
+    """Returns all rows in one drawn order; {} if there are none.
+
+    Validation takes the first so many: none of the files is to go first.
+    """
+    if not any(len(next(iter(part.values()), ())) for part in parts):
+      return {}
+    rows = loader.joined(loader.Parts(parts, [1.0] * len(parts)))
+    size = len(next(iter(rows.values())))
+    order = np.random.default_rng(self.seed).permutation(size)
+    return {name: array[order] for name, array in rows.items()}
+
+  def bad_rows(self) -> list[dict[str, str]]:
+    """Returns {'kind', 'row', 'reason'} of skipped rows of what was encoded."""
+    return [
+      {'kind': kind, 'row': location, 'reason': reason}
+      for kind, found in self.bad.items()
+      for location, reason in found
+      if kind in self.counts
+    ]
 
   def _count(self, name: str, counts: Mapping[str, int]) -> None:
     """Keeps counts for the stage's data.json, and says what was lost."""
@@ -277,3 +395,14 @@ class Feeds:
       self.counts[name] = dict(counts)
       said = ', '.join(f'{k}={v}' for k, v in counts.items() if v)
       log.info('data %s: %s', name, said)
+
+
+def _joined(sources: Collection[Source]) -> tuple[list, list]:
+  """Returns the training and the validation records of all sources."""
+  if len(sources) == 1:
+    (source,) = sources
+    return source.train, source.valid
+  return (
+    [row for source in sources for row in source.train],
+    [row for source in sources for row in source.valid],
+  )

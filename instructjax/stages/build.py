@@ -78,7 +78,7 @@ def demonstrations(config: Plain, feeds, tokenizer) -> Data:
   size, seed = config['batch_size'], config['seed']
   width = config['pack_to'] or sum(lengths)
   if config['pack_to']:
-    train = packing.demonstrations(train, width)
+    train = loader.each(lambda x: packing.demonstrations(x, width), train)
   if config['pretraining_fraction']:
     text, _ = feeds.pretraining(tokenizer, width, config['max_eval_rows'])
     fraction = config['pretraining_fraction']
@@ -104,15 +104,17 @@ def comparisons(config: Plain, feeds, tokenizer) -> Data:
   train, valid, labelers = feeds.comparisons(
     tokenizer, *lengths, config['max_responses'], config['shuffle_pairs']
   )
-  unpacked, width = train, lengths[0] + train['mask'].shape[1] * lengths[1]
+  unpacked = loader.joined(train)
+  width = lengths[0] + unpacked['mask'].shape[1] * lengths[1]
   if config['pack_to']:
     width = config['pack_to']
-    train = packing.comparisons(train, width)
+    train = loader.each(lambda x: packing.comparisons(x, width), train)
   size = config['batch_size']
   source = loader.Loader(train, size, seed=config['seed'])
   found = {'comparisons': valid}
   if feeds.spec('demonstrations') is not None:
-    found['demonstrations'] = feeds.demonstrations(tokenizer, *lengths)[0]
+    shown = feeds.demonstrations(tokenizer, *lengths)[0]
+    found['demonstrations'] = loader.joined(shown)
   return Data(
     source,
     found,
@@ -151,8 +153,15 @@ def prompts(config: Plain, feeds, tokenizer) -> Data:
 
 def _lanes(
   text, rows: int, seed: int, finish=dict
-) -> feeds_lib.Rows | loader.Endless:
+) -> feeds_lib.Rows | loader.Endless | loader.Parts:
   """Returns text in the form for batches that hold so many rows of it."""
+  if isinstance(text, loader.Parts):
+    shares = [weight / sum(text.weights) for weight in text.weights]
+    parts = [
+      _lanes(part, math.ceil(share * rows), seed + 2 * i, finish)
+      for i, (part, share) in enumerate(zip(text.rows, shares, strict=True))
+    ]
+    return loader.Parts(parts, text.weights)
   if isinstance(text, streaming.Text):
     return streaming.Lanes(text, rows, seed, finish)
   return finish(text)

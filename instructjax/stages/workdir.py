@@ -5,6 +5,7 @@ DIR/microworld/*.jsonl       records of a run that brings none
 DIR/evaluation/              what its models answered (stages/measure.py)
 DIR/<stage>/config.json      resolved; a started stage keeps its config
            /data.json        what was read, dropped and truncated
+           /bad_rows.jsonl   rows that were skipped, if the config asks for it
            /metrics.jsonl, samples.jsonl, tensorboard/
            /checkpoints/, frozen/
            /epochs/001/ ...  models by epoch, where the config asks for them
@@ -137,7 +138,12 @@ def settle(root: pathlib.Path, config: Plain) -> Plain:
 # Keys that a run of an older version goes on without: what it had in effect.
 _LATER = {
   'attention_kernel': 'auto',
-  'data': {'stream_above_bytes': 256 * 2**20},
+  'data': {
+    'on_bad_row': 'refuse',
+    'max_bad_share': 0.01,
+    'stream_above_bytes': 256 * 2**20,
+    'tfds_dir': '',
+  },
   'frozen': {'dtype': 'auto', 'over': 'fsdp', 'offload': False},
   'optimizer_dtype': 'float32',
 }

@@ -8,8 +8,8 @@ from hypothesis import strategies
 import pytest
 
 from instructjax import errors
-from instructjax.data import layouts
 from instructjax.data import records
+from instructjax.data import rows
 
 
 def _load(folder, kind, *rows):
@@ -201,8 +201,8 @@ BAD = [
   ('prompts', {'text': 'a', 'use_case': 'open qa'}, "mean 'open_qa'?"),
   ('prompts', {'text': 'a', 'source': []}, "needed 'source' of labeler"),
   ('prompts', {'text': 'a', 'user_id': 1.5}, "needed 'user_id' as text"),
-  ('prompts', 'a', "needed a JSON object, got str 'a'"),
-  ('prompts', {'question': 'a'}, "got 'question': rename"),
+  ('prompts', 3, 'needed a JSON object, got int 3'),
+  ('prompts', {'query': 'a'}, "got 'query': rename"),
   ('prompts', {}, 'got no keys'),
   ('prompts', {'messages': []}, "needed 'messages' as a list of messages"),
   ('prompts', {'messages': ['a']}, 'roles system, user, assistant'),
@@ -305,7 +305,7 @@ _JSON = strategies.recursive(
 
 
 @hypothesis.given(
-  kind=strategies.sampled_from(sorted(layouts.READ)),
+  kind=strategies.sampled_from(sorted(rows.KEYS)),
   row=strategies.dictionaries(_KEYS, _JSON, max_size=6),
 )
 @hypothesis.settings(max_examples=300, deadline=None)

@@ -268,3 +268,14 @@ def test_a_stage_that_knew_no_attention_kernels_goes_on(tmp_path, plan):
     plan('pretrain', attention_kernel='xla')  # it had what 'auto' is
   for kernel in ('auto',):
     assert plan('pretrain', attention_kernel=kernel) == ['pretrain']
+
+
+def test_a_stage_that_knew_no_tfds_goes_on(tmp_path, plan):
+  _begin(tmp_path, 'pretrain', done=False)
+  path = tmp_path / 'pretrain' / 'config.json'
+  told = json.loads(path.read_text())
+  del told['data']['tfds_dir']
+  path.write_text(json.dumps(told))
+  assert plan('pretrain') == ['pretrain']
+  with pytest.raises(errors.UserError, match="data.tfds_dir: '' -> '/x'"):
+    plan('pretrain', data__tfds_dir='/x')
