@@ -193,7 +193,7 @@ def _read(
 def _between(piece: pieces.Piece, start: int, end: int) -> str:
   """The share of a piece's text that lies between two bytes."""
   first, text = piece.first, piece.text
-  scale = len(text) / (piece.last - first)
+  scale = len(text) / float(piece.last - first)
   low = cut(text, round((start - first) * scale)) if start > first else 0
   return text[low : cut(text, round((end - first) * scale))]
 

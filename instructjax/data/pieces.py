@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 import dataclasses
+import fractions
 import json
 import os
 from typing import BinaryIO
@@ -19,7 +20,9 @@ from instructjax.data import layouts
 
 LINES = ('.jsonl',)
 PLAIN = ('.txt', '.md')
-SUFFIXES = LINES + PLAIN
+RECORDS = ('.array_record', '.arrayrecord')
+TABLES = ('.parquet',)
+SUFFIXES = LINES + PLAIN + RECORDS + TABLES
 
 # What a line may hold: it is read whole for each part of it.
 MAX_LINE = 2**28  # bytes
@@ -38,18 +41,26 @@ class Piece:
     ends: whether a document ends with it.
   """
 
-  first: float
-  last: float
+  first: int | fractions.Fraction
+  last: int | fractions.Fraction
   text: str
   ends: bool
 
 
+class _NoText(Exception):
+  """What was to be a document is none; says why."""
+
+
+# Told the file, the byte or the number of the record, and what is wrong.
 OnBad = Callable[[str, int, str], None]
 
 
 def refuse(path: str, position: int, reason: str) -> None:
-  """Raises UserError with FILE:LINE for what lies at a byte of a file."""
-  raise errors.UserError(f'{path}:{_line_number(path, position)}: {reason}')
+  """Raises UserError with FILE:LINE, or FILE:RECORD counted from 1."""
+  number = position + 1
+  if path.endswith(LINES + PLAIN):
+    number = _line_number(path, position)
+  raise errors.UserError(f'{path}:{number}: {reason}')
 
 
 def check(path: str) -> None:
@@ -72,12 +83,22 @@ def read(
   Args:
     path: of a file that `check` lets pass, UTF-8.
     start, end: the bytes.
-    on_bad: told the file, the byte and the reason of what is no text.
+    on_bad: told of what is no text; it is left out.
 
   Raises:
     UserError: the file cannot be read.
   """
   size = os.path.getsize(path)
+  if path.endswith(RECORDS + TABLES):
+    kind = _array_records if path.endswith(RECORDS) else _table
+    try:
+      yield from kind(path, size, start, end, on_bad)
+    except (RuntimeError, ValueError, IndexError, OSError) as error:
+      said = ' '.join(str(error).split())[:120]
+      raise errors.UserError(
+        f'{path}: needed a whole file, got "{said}": write or fetch it again.'
+      ) from None
+    return
   kind = _lines if path.endswith(LINES) else _segments
   try:
     with open(path, 'rb') as file:
@@ -108,7 +129,7 @@ def _lines(
     if line.strip():
       try:
         yield Piece(first, last, _text(line), True)
-      except ValueError as error:
+      except _NoText as error:
         on_bad(path, first, str(error))
     first = last
 
@@ -126,7 +147,7 @@ def _line_start(file: BinaryIO, position: int) -> int:
 
 
 def _text(line: bytes) -> str:
-  """Returns the text of a line of JSON; ValueError says why it has none."""
+  """Returns the text of an object of JSON; NoText says why it has none."""
   try:
     text = json.loads(line.decode('utf-8-sig'))['text']
     if type(text) is str and text.encode() is not None:
@@ -134,9 +155,9 @@ def _text(line: bytes) -> str:
     given = layouts.short(text)
   except (ValueError, TypeError, KeyError, RecursionError):
     given = layouts.short(line.decode(errors='replace').strip())
-  raise ValueError(
+  raise _NoText(
     f"needed a JSON object with a 'text' of Unicode, got {given}: mend or"
-    ' remove that line.'
+    ' remove it.'
   )
 
 
@@ -165,6 +186,80 @@ def _segments(
       text = text.removeprefix('\ufeff') if not first else text
       yield Piece(first, last, text, last == size)
     first = last
+
+
+def _array_records(
+  path: str, size: int, start: int, end: int, on_bad: OnBad
+) -> Iterator[Piece]:
+  """Yields the documents of an ArrayRecord file of JSON."""
+  from array_record.python import array_record_module  # few runs need it
+
+  reader = array_record_module.ArrayRecordReader(path)
+  try:
+    share = _Share(size, reader.num_records(), start, end)
+    found = reader.read(list(share.numbers)) if share.numbers else []
+  finally:
+    reader.close()
+  for number, record in zip(share.numbers, found, strict=True):
+    try:
+      yield share.piece(number, _text(record))
+    except _NoText as error:
+      on_bad(path, number, str(error))
+
+
+def _table(
+  path: str, size: int, start: int, end: int, on_bad: OnBad
+) -> Iterator[Piece]:
+  """Yields the documents of a Parquet file, whose row groups are read whole."""
+  from pyarrow import parquet  # takes longer to import than many a run reads
+
+  with parquet.ParquetFile(path) as file:
+    if 'text' not in file.schema_arrow.names:
+      names = ', '.join(map(repr, file.schema_arrow.names[:12]))
+      raise errors.UserError(
+        f"{path}: needed a column 'text', got {names}: rename it."
+      )
+    share = _Share(size, file.metadata.num_rows, start, end)
+    before = 0
+    for group in range(file.num_row_groups):
+      numbers = range(before, before + file.metadata.row_group(group).num_rows)
+      before = numbers.stop
+      if not share.touches(numbers):
+        continue
+      column = file.read_row_group(group, columns=['text']).column('text')
+      for number, value in zip(numbers, column.to_pylist(), strict=True):
+        if number not in share.numbers:
+          continue
+        if isinstance(value, str):
+          yield share.piece(number, value)
+        else:
+          given = layouts.short(value)
+          on_bad(path, number, f"needed 'text' as text, got {given}: fill it.")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Share:
+  """The records that lie in some bytes of a file, were all of one size."""
+
+  size: int
+  count: int
+  start: int
+  end: int
+
+  @property
+  def numbers(self) -> range:
+    """Of the records, counted from 0."""
+    low = self.start * self.count // self.size
+    return range(low, min(self.count, -(-self.end * self.count // self.size)))
+
+  def touches(self, numbers: range) -> bool:
+    return (
+      numbers.start < self.numbers.stop and self.numbers.start < numbers.stop
+    )
+
+  def piece(self, number: int, text: str) -> Piece:
+    unit = fractions.Fraction(self.size, self.count)
+    return Piece(number * unit, (number + 1) * unit, text, True)
 
 
 def _byte_cut(file: BinaryIO, size: int, near: int) -> int:

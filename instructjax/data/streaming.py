@@ -20,17 +20,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 import dataclasses
 import functools
+import logging
 import math
 import threading
 
 import numpy as np
 
-from instructjax import errors
 from instructjax.data import corpus as corpus_lib
 from instructjax.data import prompts
 from instructjax.data import records
 from instructjax.data import vocabulary
 
+log = logging.getLogger('instructjax')
 Rows = dict[str, np.ndarray]
 
 MAX_ROWS = 16  # R: more average out better, and wait in memory longer
@@ -138,15 +139,16 @@ def plan(
     The blocks, and what to tell of them.
 
   Raises:
-    UserError: no text, or it is not what was told of.
+    UserError: no text.
   """
   prompts.check_length('length', length, 2)
   if known and known.get('length') == length and 'blocks' in known:
     if known['bytes'] != corpus.size:
-      raise errors.UserError(
-        f'the pretraining text has changed: it had {known["bytes"]} bytes to'
-        f' train on when this began, now {corpus.size}: restore it, or start'
-        ' another --workdir.'
+      log.warning(
+        'the pretraining text had %d bytes to train on when this began, now it'
+        ' has %d: it goes on in as many blocks.',
+        known['bytes'],
+        corpus.size,
       )
     cut = known['rows_per_block'], known['blocks']
     return Text(corpus, tokenizer, length, *cut), dict(known)

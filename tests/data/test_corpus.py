@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 
+from array_record.python import array_record_module
 import hypothesis
 from hypothesis import strategies
 import numpy as np
+import pyarrow
+from pyarrow import parquet
 import pytest
 
 from instructjax import errors
@@ -29,6 +32,31 @@ def _write_lines(path, documents, **more):
   lines = [json.dumps({'text': text, **more}) + '\n' for text in documents]
   path.write_text(''.join(lines))
   return str(path)
+
+
+def _write_records(path, rows, ascii_only=False):
+  writer = array_record_module.ArrayRecordWriter(str(path), 'group_size:4')
+  for row in rows:
+    writer.write(json.dumps(row, ensure_ascii=ascii_only).encode())
+  writer.close()
+
+
+def _write_table(path, rows, _=False):
+  table = pyarrow.Table.from_pylist(rows)
+  parquet.write_table(table, path, row_group_size=7)
+
+
+def _write_open_lines(path, rows, ascii_only):
+  """No newline at the end."""
+  lines = [json.dumps(row, ensure_ascii=ascii_only) for row in rows]
+  path.write_text('\n'.join(lines))
+
+
+WRITERS = {
+  'jsonl': _write_open_lines,
+  'array_record': _write_records,
+  'parquet': _write_table,
+}
 
 
 def _cut_at(corpus, cuts):
@@ -59,15 +87,14 @@ def _joined(parts):
   max_examples=60,
   suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )
-@pytest.mark.parametrize('suffix', ['jsonl', 'txt'])
+@pytest.mark.parametrize('suffix', ['jsonl', 'txt', 'array_record', 'parquet'])
 def test_parts_make_up_the_whole(tmp_path, suffix, cuts, ascii_only):
   documents = _documents()
   paths = [tmp_path / f'a.{suffix}', tmp_path / f'b.{suffix}']
-  if suffix == 'jsonl':
+  if suffix != 'txt':
     for path, half in zip(paths, (documents[:20], documents[20:]), strict=True):
       rows = [{'id': 7, 'text': text} for text in half]
-      lines = [json.dumps(row, ensure_ascii=ascii_only) for row in rows]
-      path.write_text('\n'.join(lines))  # no newline at the end
+      WRITERS[suffix](path, rows, ascii_only)
   else:
     documents = [''.join(documents[:20]), ''.join(documents[20:])]
     for path, text in zip(paths, documents, strict=True):
@@ -239,3 +266,29 @@ def test_a_line_may_be_too_long(tmp_path, monkeypatch):
   path = _write_lines(tmp_path / 'a.jsonl', ['short', 'word ' * 50])
   with pytest.raises(errors.UserError, match='a.jsonl:2: needed lines of at'):
     list(corpus_lib.Corpus([path], 0.0, 0).parts(0, 400))
+
+
+def test_records_that_hold_no_text(tmp_path):
+  path = tmp_path / 'a.array_record'
+  _write_records(path, [{'text': 'a b'}, {'body': 'x'}, {'text': 'c'}])
+  corpus = corpus_lib.Corpus([str(path)], 0.0, 0)
+  with pytest.raises(errors.UserError, match='a.array_record:2: needed'):
+    list(corpus.parts(0, corpus.size))
+  path = tmp_path / 'a.parquet'
+  _write_table(path, [{'text': 'a b'}, {'text': None}, {'text': 'c'}])
+  corpus = corpus_lib.Corpus([str(path)], 0.0, 0)
+  with pytest.raises(errors.UserError, match='a.parquet:2: needed .* None'):
+    list(corpus.parts(0, corpus.size))
+  corpus.on_bad = lambda *what: None
+  assert _joined(corpus.parts(0, corpus.size)) == ['a b', 'c']
+  _write_table(path, [{'body': 'a'}])
+  with pytest.raises(errors.UserError, match="needed a column 'text', got 'b"):
+    list(corpus_lib.Corpus([str(path)], 0.0, 0).parts(0, 100))
+
+
+@pytest.mark.parametrize('suffix', ['array_record', 'parquet'])
+def test_a_broken_file_of_records(tmp_path, suffix):
+  path = tmp_path / f'a.{suffix}'
+  path.write_bytes(b'no such file' * 1000)
+  with pytest.raises(errors.UserError, match='needed a whole file, got "'):
+    list(corpus_lib.Corpus([str(path)], 0.0, 0).parts(0, 100))
