@@ -161,7 +161,9 @@ def _prepare(root, config, feeds) -> Asking:
   _, pages = feeds.pretraining(
     tokenizer, options['sequence_length'], options['max_eval_rows']
   )
-  read = feeds.sources(feeds.used)
+  ranked = [root / files.FOLDER / name for name in RANKINGS.values()]
+  read = {str(path): [str(path)] for path in ranked if path.exists()}
+  read |= feeds.sources(feeds.used)
   distributed.on_primary(
     integrity.record, root, integrity.EVALUATION, read, feeds
   )
