@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 import dataclasses
+import logging
 import os
 
 import numpy as np
@@ -21,9 +22,11 @@ import numpy as np
 from instructjax.data import pieces
 from instructjax.data import splits
 
+log = logging.getLogger('instructjax')
 REGION = 2**20  # bytes
 
 SAMPLE = 2**18  # bytes of a sample that lie together
+_LISTED = 10  # bad rows that are told one by one, however few are read
 _SPARE = 2**14  # bytes a region gives more, as some documents are left out
 
 
@@ -60,12 +63,15 @@ class Corpus:
     train: the extents to train on, in order.
     held_out: the regions to validate on, in the order of their hashes.
     size: bytes to train on.
+    read, bad: pieces of text that this process has read, and what was none.
 
   Args:
     paths: of files that `pieces` reads.
     fraction: of the regions to hold out, in [0, 1).
     seed: salt of the hash.
-    on_bad: told of what is no text, if it is not refused.
+    max_bad_share: of the documents read so far that may be none, which are
+      then left out; None refuses the first.
+    tfds_dir: as for `pieces.read`.
 
   Raises:
     UserError: a file that cannot be read from its middle.
@@ -76,11 +82,14 @@ class Corpus:
     paths: Sequence[str],
     fraction: float,
     seed: int,
-    on_bad: pieces.OnBad = pieces.refuse,
+    max_bad_share: float | None = None,
+    tfds_dir: str = '',
   ):
     splits.check_fraction(fraction)
-    self.paths, self.on_bad = list(paths), on_bad
-    self.train, self.held_out = _split(self.paths, fraction, seed)
+    self.paths, self.max_bad_share = list(paths), max_bad_share
+    self.tfds_dir = tfds_dir
+    self.read = self.bad = 0
+    self.train, self.held_out = _split(self.paths, fraction, seed, tfds_dir)
     self._ends = np.cumsum([len(extent) for extent in self.train])
     self.size = int(self._ends[-1])
 
@@ -95,7 +104,7 @@ class Corpus:
       extent = self.train[index]
       shift = extent.end - int(self._ends[index])
       stop = min(end, int(self._ends[index]))
-      yield from _read(extent, start + shift, stop + shift, self.on_bad)
+      yield from self._between(extent, start + shift, stop + shift)
       start, index = stop, index + 1
 
   def held_out_parts(self, size: int) -> Iterator[Part]:
@@ -108,7 +117,7 @@ class Corpus:
     for extent in regions:
       needed = size // len(regions) + _SPARE
       stop = min(extent.end, extent.start + needed)
-      found = list(_read(extent, extent.start, stop, self.on_bad))
+      found = list(self._between(extent, extent.start, stop))
       whole = [part for part in found[1:] if part.ends]
       yield from whole[:-1] or found
 
@@ -133,15 +142,50 @@ class Corpus:
       part.text for start, end in drawn for part in self.parts(start, end)
     ]
 
+  def _between(self, extent: Extent, start: int, end: int) -> Iterator[Part]:
+    """Yields the text between two bytes of an extent.
+
+    A document that lies across one of them is cut in proportion, between words.
+    One that the extent itself cuts ends there.
+    """
+    texts, where = [], (extent.path, start, end)
+    for piece in pieces.read(*where, self._on_bad, self.tfds_dir):
+      self.read += 1
+      texts.append(_share(piece, start, end))
+      if piece.ends and piece.last <= end:
+        yield Part(''.join(texts), True)
+        texts.clear()
+    text = ''.join(texts)
+    if text:
+      yield Part(text, end == extent.end)
+
+  def _on_bad(self, path: str, position: int, reason: str) -> None:
+    """Leaves out what is no text, or refuses it."""
+    self.bad += 1
+    if self.max_bad_share is None:
+      pieces.refuse(path, position, reason)
+    most = self.max_bad_share * (self.read + self.bad)
+    if self.bad > max(most, _LISTED):
+      pieces.refuse(
+        path,
+        position,
+        f'{reason} It is the last of {self.bad} bad rows, more than the share'
+        f' of max_bad_share={self.max_bad_share} of what was read: mend them,'
+        ' or raise --config.data.max_bad_share.',
+      )
+    if self.bad <= _LISTED:
+      log.warning('%s, at %d, is left out: %s', path, position, reason)
+
 
 def _split(
-  paths: Sequence[str], fraction: float, seed: int
+  paths: Sequence[str], fraction: float, seed: int, tfds_dir: str
 ) -> tuple[list[Extent], list[Extent]]:
   """Returns the extents to train on, and the regions held out."""
-  train, held = [], []
+  train, held, whole = [], [], []
   for path in paths:
     pieces.check(path)
-    size, name = os.path.getsize(path), os.path.basename(path)
+    size, name = pieces.size(path, tfds_dir), os.path.basename(path)
+    whole.append(Extent(path, 0, size))
     first = 0
     for start in range(0, size, REGION):
       value = splits.uniform(seed, 'region', f'{name}\0{start // REGION}')
@@ -154,43 +198,23 @@ def _split(
   train = [extent for extent in train if len(extent)]
   held = [extent for _, extent in sorted(held, key=lambda pair: pair[0])]
   if fraction and not (train and held):
-    return _split_the_largest(paths, fraction)
+    return _split_the_largest(whole, fraction)
   return train, held
 
 
 def _split_the_largest(
-  paths: Sequence[str], fraction: float
+  files: list[Extent], fraction: float
 ) -> tuple[list[Extent], list[Extent]]:
   """Holds out the end of the largest file, where regions are too few."""
-  train = [Extent(path, 0, os.path.getsize(path)) for path in paths]
-  largest = max(range(len(train)), key=lambda i: len(train[i]))
-  path, end = train[largest].path, train[largest].end
-  total = sum(map(len, train))
-  cut = max(1, end - max(1, min(round(fraction * total), end // 2)))
-  train[largest] = Extent(path, 0, cut)
-  return train, [Extent(path, cut, end)]
+  total = sum(map(len, files))
+  largest = max(range(len(files)), key=lambda i: len(files[i]))
+  path, end = files[largest].path, files[largest].end
+  cut_at = max(1, end - max(1, min(round(fraction * total), end // 2)))
+  train = [*files[:largest], Extent(path, 0, cut_at), *files[largest + 1 :]]
+  return train, [Extent(path, cut_at, end)]
 
 
-def _read(
-  extent: Extent, start: int, end: int, on_bad: pieces.OnBad
-) -> Iterator[Part]:
-  """Yields the text between two bytes of an extent.
-
-  A document that lies across one of them is cut in proportion, between words.
-  One that the extent itself cuts ends there.
-  """
-  texts = []
-  for piece in pieces.read(extent.path, start, end, on_bad):
-    texts.append(_between(piece, start, end))
-    if piece.ends and piece.last <= end:
-      yield Part(''.join(texts), True)
-      texts.clear()
-  text = ''.join(texts)
-  if text:
-    yield Part(text, end == extent.end)
-
-
-def _between(piece: pieces.Piece, start: int, end: int) -> str:
+def _share(piece: pieces.Piece, start: int, end: int) -> str:
   """The share of a piece's text that lies between two bytes."""
   first, text = piece.first, piece.text
   scale = len(text) / float(piece.last - first)

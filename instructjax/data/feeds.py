@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 import dataclasses
 import logging
-import os
 from typing import Any
 
 import numpy as np
@@ -23,12 +22,12 @@ from instructjax import errors
 from instructjax.data import corpus
 from instructjax.data import loader
 from instructjax.data import mixtures
+from instructjax.data import pieces
 from instructjax.data import prompts
 from instructjax.data import records
 from instructjax.data import sources
 from instructjax.data import splits
 from instructjax.data import streaming
-from instructjax.data import tfds_source
 from instructjax.data import vocabulary
 
 log = logging.getLogger('instructjax')
@@ -124,9 +123,16 @@ class Feeds:
       known = self.spec('pretraining') is not None
       for source in self.mixture('pretraining') if known else ():
         paths = self._files('pretraining', source)
-        if sum(map(self._size, paths)) > limit:
-          fraction = self.data['validation_fraction']
-          self._corpora[source] = corpus.Corpus(paths, fraction, self.seed)
+        folder = self.data['tfds_dir']
+        if sum(pieces.size(path, folder) for path in paths) > limit:
+          skip = self.data['on_bad_row'] == 'skip'
+          self._corpora[source] = corpus.Corpus(
+            paths,
+            self.data['validation_fraction'],
+            self.seed,
+            self.data['max_bad_share'] if skip else None,
+            self.data['tfds_dir'],
+          )
     return self._corpora
 
   def check(self, kind: str) -> None:
@@ -207,11 +213,6 @@ class Feeds:
         found[source] = Source(train, valid, gathered.counts() | counts)
       self._read[kind] = found
     return self._read[kind]
-
-  def _size(self, path: str) -> int:
-    if tfds_source.is_spec(path):
-      return tfds_source.open_dataset(path, self.data['tfds_dir']).size()
-    return os.path.getsize(path)
 
   def _files(self, kind: str, source: str) -> list[str]:
     paths = records.paths(SAME_AS.get(kind, kind), source)

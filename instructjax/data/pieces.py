@@ -1,9 +1,9 @@
 """What files of text are made of: documents, or segments of a long one.
 
 A piece lies at some bytes of its file: a line of JSON lines, a stretch of plain
-text, and, in files of records, a record at the share of the bytes that its
-number gives it. Pieces are found from any byte, without reading what lies
-before it and without an index.
+text, and, in files of records and datasets of TFDS, a record at the share of
+the bytes that its number gives it. Pieces are found from any byte, without
+reading what lies before it and without an index.
 """
 
 from __future__ import annotations
@@ -11,17 +11,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 import dataclasses
 import fractions
+import functools
 import json
 import os
 from typing import BinaryIO
 
 from instructjax import errors
+from instructjax.data import array_records
 from instructjax.data import layouts
+from instructjax.data import lines
+from instructjax.data import parquet as tables
+from instructjax.data import tfds_source
 
 LINES = ('.jsonl',)
 PLAIN = ('.txt', '.md')
-RECORDS = ('.array_record', '.arrayrecord')
-TABLES = ('.parquet',)
+RECORDS = array_records.SUFFIXES
+TABLES = (tables.SUFFIX,)
 SUFFIXES = LINES + PLAIN + RECORDS + TABLES
 
 # What a line may hold: it is read whole for each part of it.
@@ -58,14 +63,16 @@ OnBad = Callable[[str, int, str], None]
 def refuse(path: str, position: int, reason: str) -> None:
   """Raises UserError with FILE:LINE, or FILE:RECORD counted from 1."""
   number = position + 1
-  if path.endswith(LINES + PLAIN):
+  if tfds_source.is_spec(path):
+    number = position  # as TFDS counts
+  elif path.endswith(LINES + PLAIN):
     number = _line_number(path, position)
   raise errors.UserError(f'{path}:{number}: {reason}')
 
 
 def check(path: str) -> None:
   """Raises UserError for a file that cannot be read from any place."""
-  if path.endswith(SUFFIXES):
+  if path.endswith(SUFFIXES) or tfds_source.is_spec(path):
     return
   how = 'decompress it' if path.endswith('.gz') else 'convert it'
   raise errors.UserError(
@@ -75,8 +82,15 @@ def check(path: str) -> None:
   )
 
 
+def size(path: str, tfds_dir: str = '') -> int:
+  """Returns the bytes of a file, or of a dataset of TFDS."""
+  if tfds_source.is_spec(path):
+    return _opened(path, tfds_dir)[1]
+  return os.path.getsize(path)
+
+
 def read(
-  path: str, start: int, end: int, on_bad: OnBad = refuse
+  path: str, start: int, end: int, on_bad: OnBad = refuse, tfds_dir: str = ''
 ) -> Iterator[Piece]:
   """Yields the pieces of a file that lie at least partly in some bytes.
 
@@ -84,15 +98,20 @@ def read(
     path: of a file that `check` lets pass, UTF-8.
     start, end: the bytes.
     on_bad: told of what is no text; it is left out.
+    tfds_dir: where datasets of TFDS are; '' = where TFDS puts them.
 
   Raises:
     UserError: the file cannot be read.
   """
-  size = os.path.getsize(path)
+  if tfds_source.is_spec(path):
+    dataset, total = _opened(path, tfds_dir)
+    yield from _dataset(path, dataset, total, start, end, on_bad)
+    return
+  total = os.path.getsize(path)
   if path.endswith(RECORDS + TABLES):
     kind = _array_records if path.endswith(RECORDS) else _table
     try:
-      yield from kind(path, size, start, end, on_bad)
+      yield from kind(path, total, start, end, on_bad)
     except (RuntimeError, ValueError, IndexError, OSError) as error:
       said = ' '.join(str(error).split())[:120]
       raise errors.UserError(
@@ -102,12 +121,9 @@ def read(
   kind = _lines if path.endswith(LINES) else _segments
   try:
     with open(path, 'rb') as file:
-      yield from kind(path, file, size, start, end, on_bad)
+      yield from kind(path, file, total, start, end, on_bad)
   except OSError as error:
-    raise errors.UserError(
-      f'{path}: needed it to be readable, got "{error.strerror or error}": '
-      'check its permissions.'
-    ) from None
+    raise lines.unreadable(path, error) from None
 
 
 def _lines(
@@ -235,6 +251,39 @@ def _table(
         else:
           given = layouts.short(value)
           on_bad(path, number, f"needed 'text' as text, got {given}: fill it.")
+
+
+@functools.lru_cache(maxsize=16)
+def _opened(spec: str, folder: str) -> tuple[tfds_source.Dataset, int]:
+  """Returns a dataset and its bytes, which are those of all its shards."""
+  dataset = tfds_source.open_dataset(spec, folder)
+  return dataset, dataset.size()
+
+
+def _dataset(
+  spec: str,
+  dataset: tfds_source.Dataset,
+  size: int,
+  start: int,
+  end: int,
+  on_bad: OnBad,
+) -> Iterator[Piece]:
+  """Yields the documents of a dataset of TFDS."""
+
+  def number_of(location: str) -> int:
+    return int(location.rpartition(':')[2])
+
+  def on_broken(location: str, reason: str) -> None:
+    on_bad(spec, number_of(location), reason)
+
+  share = _Share(size, len(dataset), start, end)
+  rows = dataset.rows(share.numbers, on_broken) if share.numbers else ()
+  for location, row in rows:
+    if isinstance(row.get('text'), str):
+      yield share.piece(number_of(location), row['text'])
+    else:
+      names = ', '.join(map(repr, list(row)[:12]))
+      on_broken(location, f"needed 'text' as text, got {names}.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -39,6 +39,7 @@ Plain = dict[str, Any]
 log = logging.getLogger('instructjax')
 # What may change in a started stage: no result depends on it, but for rounding.
 _FREE = ('mesh', 'profile_steps')
+_FREE_OF_DATA = ('on_bad_row', 'max_bad_share')
 
 
 def open_folder(folder: pathlib.Path) -> None:
@@ -140,8 +141,6 @@ def settle(root: pathlib.Path, config: Plain) -> Plain:
 _LATER = {
   'attention_kernel': 'auto',
   'data': {
-    'on_bad_row': 'refuse',
-    'max_bad_share': 0.01,
     'stream_above_bytes': 256 * 2**20,
     'tfds_dir': '',
   },
@@ -153,8 +152,7 @@ _LATER = {
 def _difference(old: Plain, new: Plain) -> str | None:
   """The first key that differs, but for those that change no number; a field
   that models did not have then is what it is by default."""
-  old = {key: value for key, value in old.items() if key not in _FREE}
-  new = {key: value for key, value in new.items() if key not in _FREE}
+  old, new = _held(old), _held(new)
   for key, later in _LATER.items():
     if isinstance(later, dict) and key in old:
       old |= {key: later | old[key]}
@@ -167,6 +165,15 @@ def _difference(old: Plain, new: Plain) -> str | None:
     }
     old = old | {'model': model}
   return config_lib.first_difference(old, new)
+
+
+def _held(config: Plain) -> Plain:
+  """What a stage has to keep of its config."""
+  kept = {key: value for key, value in config.items() if key not in _FREE}
+  if 'data' in kept:
+    data = kept['data'].items()
+    kept['data'] = {k: v for k, v in data if k not in _FREE_OF_DATA}
+  return kept
 
 
 def _changed(root, stage: str, difference: str) -> errors.UserError:
@@ -199,7 +206,8 @@ def accept(
   split = ('seed', 'data.validation_fraction', 'data.stream_above_bytes')
   for key in (*split, *keys):
     a, b = _pick(old, key), _pick(new, key)
-    if (_pick(_LATER, key) if a is None else a) != b:
+    a = _pick(_LATER, key) if a is None else a
+    if a != b:
       raise _changed(root, stage, f'{key}: {a!r} -> {b!r}')
   difference = _difference(old, new)
   if difference:
@@ -222,7 +230,7 @@ def write_config(root: pathlib.Path, config: Plain) -> None:
   folder = root / config['stage']
   open_folder(folder)
   old = stage_config(root, config['stage'])
-  if old is None or any(old.get(key) != config.get(key) for key in _FREE):
+  if old != config:  # in what is free to change
     orbax_io.write_json(folder / 'config.json', config)
 
 

@@ -11,10 +11,12 @@ import numpy as np
 import pyarrow
 from pyarrow import parquet
 import pytest
+import tensorflow_datasets as tfds
 
 from instructjax import errors
 from instructjax.data import corpus as corpus_lib
 from instructjax.data import pieces
+from tests import tfds_data
 
 WORDS = 'the ant eats nuts and caf\u00e9 \u4f60\u597d \U0001f600 corn'.split()
 
@@ -238,17 +240,17 @@ def test_samples_are_drawn_from_all_of_it(tmp_path):
     (b'{"text": "\xff"}', 'a.jsonl:4: needed'),
   ],
 )
-def test_a_broken_line_is_told_by_its_number(tmp_path, line, match):
+def test_a_broken_line_is_told_by_its_number(tmp_path, line, match, caplog):
   path = tmp_path / 'a.jsonl'
   path.write_bytes(b'{"text": "a b"}\n\n{"text": "c"}\n' + line + b'\n')
   corpus = corpus_lib.Corpus([str(path)], 0.0, 0)
   assert [part.text for part in corpus.parts(0, 20)] == ['a b']
   with pytest.raises(errors.UserError, match=match):
     list(corpus.parts(0, corpus.size))
-  told = []
-  corpus.on_bad = lambda *what: told.append(what)
-  assert [part.text for part in corpus.parts(0, corpus.size)] == ['a b', 'c']
-  assert told[0][:2] == (str(path), 31) and 'needed' in told[0][2]
+  lenient = corpus_lib.Corpus([str(path)], 0.0, 0, max_bad_share=0.0)
+  assert [part.text for part in lenient.parts(0, lenient.size)] == ['a b', 'c']
+  assert (lenient.read, lenient.bad) == (2, 1)
+  assert f'{path}, at 31, is left out: needed' in caplog.text
 
 
 def test_what_has_no_middle_is_refused(tmp_path):
@@ -279,7 +281,7 @@ def test_records_that_hold_no_text(tmp_path):
   corpus = corpus_lib.Corpus([str(path)], 0.0, 0)
   with pytest.raises(errors.UserError, match='a.parquet:2: needed .* None'):
     list(corpus.parts(0, corpus.size))
-  corpus.on_bad = lambda *what: None
+  corpus = corpus_lib.Corpus([str(path)], 0.0, 0, max_bad_share=0.5)
   assert _joined(corpus.parts(0, corpus.size)) == ['a b', 'c']
   _write_table(path, [{'body': 'a'}])
   with pytest.raises(errors.UserError, match="needed a column 'text', got 'b"):
@@ -292,3 +294,37 @@ def test_a_broken_file_of_records(tmp_path, suffix):
   path.write_bytes(b'no such file' * 1000)
   with pytest.raises(errors.UserError, match='needed a whole file, got "'):
     list(corpus_lib.Corpus([str(path)], 0.0, 0).parts(0, 100))
+
+
+def test_too_many_bad_rows_are_refused(tmp_path):
+  path = tmp_path / 'a.jsonl'
+  path.write_text('{"text": "a b"}\n{"text": 3}\n' * 100)
+  lenient = corpus_lib.Corpus([str(path)], 0.0, 0, max_bad_share=0.5)
+  assert len(list(lenient.parts(0, lenient.size))) == lenient.bad == 100
+  corpus = corpus_lib.Corpus([str(path)], 0.0, 0, max_bad_share=0.1)
+  with pytest.raises(errors.UserError, match='a.jsonl:22: .*share=0.1 of what'):
+    list(corpus.parts(0, corpus.size))
+
+
+def test_datasets_of_tfds(tmp_path):
+  documents = _documents(100)
+  feature = {'text': tfds.features.Text()}
+  rows = [{'text': text} for text in documents]
+  tfds_data.write(tmp_path, 'c4', feature, {'train': rows}, config='en')
+  rows = [{'text': 'a'}, {'text': b'\xff'}, {'text': 'b'}]
+  tfds_data.write(tmp_path, 'odd', feature, {'train': rows})
+
+  def corpus_of(spec, **options):
+    options |= {'tfds_dir': str(tmp_path)}
+    return corpus_lib.Corpus([spec], 0.0, 0, **options)
+
+  corpus = corpus_of('tfds:c4/en:train')
+  places = [*range(0, corpus.size, 777), corpus.size]
+  assert _joined(_cut_at(corpus, places)) == documents
+  half = corpus_of('tfds:c4/en:train[:50%]')
+  assert _joined(half.parts(0, half.size)) == documents[:50]
+  odd = corpus_of('tfds:odd:train')
+  with pytest.raises(errors.UserError, match='tfds:odd:train:1: needed UTF-8'):
+    list(odd.parts(0, odd.size))
+  odd = corpus_of('tfds:odd:train', max_bad_share=0.0)
+  assert _joined(odd.parts(0, odd.size)) == ['a', 'b']

@@ -182,9 +182,29 @@ def test_runs_from_before_bad_rows_could_be_skipped_go_on(plan, tmp_path):
   del old['data']['on_bad_row'], old['data']['max_bad_share']
   path.write_text(json.dumps(old))
   assert plan('pretrain') == ['pretrain']
-  # They were refused then.
-  with pytest.raises(errors.UserError, match="on_bad_row: 'refuse' -> 'skip'"):
-    plan('pretrain', data__on_bad_row='skip')
+
+
+@pytest.mark.parametrize('done', [False, True])
+def test_bad_rows_may_be_skipped_from_now_on(plan, tmp_path, done):
+  """A run that met one far into its text can go on without it."""
+  _begin(tmp_path, 'pretrain', of='pretrain', done=done)
+  wanted = [] if done else ['pretrain']
+  skip = {'data__on_bad_row': 'skip', 'data__max_bad_share': 0.1}
+  assert plan('pretrain', **skip) == wanted
+
+
+@pytest.mark.parametrize('done', [False, True])
+def test_older_runs_loaded_their_text(plan, tmp_path, done):
+  _begin(tmp_path, 'pretrain', of='pretrain', done=done)
+  path = tmp_path / 'pretrain' / 'config.json'
+  old = json.loads(path.read_text())
+  del old['data']['stream_above_bytes']
+  path.write_text(json.dumps(old))
+  assert plan('pretrain') == ([] if done else ['pretrain'])
+  with pytest.raises(
+    errors.UserError, match='stream_above_bytes: 268435456 ->'
+  ):
+    plan('sft', data__stream_above_bytes=0)
 
 
 def test_a_stage_under_way_keeps_its_config_in_any_run(plan, tmp_path):
