@@ -284,7 +284,8 @@ def stage_configs(
 
 def as_stage(config: ConfigDict) -> ConfigDict:
   """Returns a config's own keys, without what the run around it decides."""
-  own = ConfigDict(config.to_dict())
+  # A mixture of sources has their paths as keys.
+  own = ConfigDict(config.to_dict(), allow_dotted_keys=True)
   for key in (*SHARED, *OF_THE_RUN):
     if key in own:
       del own[key]
@@ -312,6 +313,10 @@ def override(config: ConfigDict, key: str, text: str) -> None:
         f'{errors.nearest(name, known)} It has: {", ".join(sorted(known))}.'
       )
     parent, node, path = node, node[name], f'{path}.{name}'
+  if isinstance(node, ConfigDict) and sections == ['data']:
+    with parent.ignore_type():  # A mixture gives way to another source.
+      parent[last] = text
+    return
   if isinstance(node, ConfigDict):
     raise errors.UserError(
       f'--config.{key} is a section: set one of its keys'

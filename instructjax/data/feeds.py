@@ -54,7 +54,9 @@ class Feeds:
   Attributes:
     counts: {what was encoded: its counts}; the caller may empty it.
     bad: {kind: ('FILE:LINE', why) of its first bad rows}, if they are skipped.
-    files: {source: the files it named} of all that was read.
+    files: {kind: {source: the files it named}} of all that was read.
+    used: kinds that what was encoded depends on; the caller may empty it.
+    learned: kinds that a tokenizer was trained on.
     known: counts of the same before, where a stage goes on; the caller sets it.
 
   Args:
@@ -78,7 +80,9 @@ class Feeds:
     self.counts: dict[str, dict[str, int]] = {}
     self.bad: dict[str, list[tuple[str, str]]] = {}
     self.known: Mapping[str, Mapping[str, int]] = {}
-    self.files: dict[str, list[str]] = {}
+    self.files: dict[str, dict[str, list[str]]] = {}
+    self.used: set[str] = set()
+    self.learned: set[str] = set()
     self._read: dict[str, dict[str, Source]] = {}
     self._kept: dict[str, dict[str, Source]] = {}
     self._corpora: dict[str, corpus.Corpus] | None = None
@@ -173,15 +177,18 @@ class Feeds:
     Each kind is split by its own users or labelers, so a prompt that one stage
     trains on could be what another is measured by.
     """
-    if kind not in PROMPTED:
-      return set()
-    others = [k for k in PROMPTED if k != kind and k not in self.pending]
-    others = [k for k in others if self.spec(k) is not None]
     return {
       records.prompt_of(row)
-      for other in others
+      for other in self._others(kind)
       for row in self.halves(other)[1]
     }
+
+  def _others(self, kind: str) -> list[str]:
+    """The kinds whose validation prompts a kind does not train on."""
+    if kind not in PROMPTED:
+      return []
+    known = [k for k in PROMPTED if k != kind and k not in self.pending]
+    return [other for other in known if self.spec(other) is not None]
 
   def _sources(self, kind: str) -> dict[str, Source]:
     """Reads each source of a kind, but text that is streamed, and splits it."""
@@ -209,8 +216,13 @@ class Feeds:
 
   def _files(self, kind: str, source: str) -> list[str]:
     paths = records.paths(SAME_AS.get(kind, kind), source)
-    self.files[source] = paths
+    self.files.setdefault(kind, {})[source] = paths
     return paths
+
+  def sources(self, kinds: Collection[str]) -> dict[str, list[str]]:
+    """Returns {source: its files} of what was read of some kinds."""
+    found = [self.files.get(kind, {}) for kind in sorted(kinds)]
+    return {source: paths for each in found for source, paths in each.items()}
 
   def texts(self) -> list[str]:
     """Returns the training text of the tokenizer: all that can be found.
@@ -218,7 +230,7 @@ class Feeds:
     Of text that is streamed a sample of `TOKENIZER_BYTES`, drawn from all of
     it.
     """
-    texts = []
+    texts, self.learned = [], {'pretraining'}
     for streamed in self.corpora().values():
       texts += streamed.texts(TOKENIZER_BYTES)
     if texts:
@@ -226,6 +238,7 @@ class Feeds:
       log.info('the tokenizer learns from %d characters of the text.', size)
     texts += [document.text for document in self.records('pretraining')[0]]
     if self.spec('demonstrations') is not None:
+      self.learned.add('demonstrations')
       for row in self.halves('demonstrations')[0]:
         texts += [row.prompt, row.response]
     return texts
@@ -337,6 +350,7 @@ class Feeds:
       stream: (name, corpus) -> training and validation rows.
     """
     mixture, sides = self.mixture(kind), []
+    self.used |= {kind, *self._others(kind)}
     for source in mixture:
       name = kind if len(mixture) == 1 else f'{kind}[{source}]'
       streamed = self.corpora() if stream else {}

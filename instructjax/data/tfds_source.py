@@ -96,19 +96,20 @@ class Dataset:
         continue
       yield self.location(index), row
 
-  def files(self) -> list[str]:
-    """Returns the shards that hold the rows."""
-    return [str(part.filename) for part in self._instructions()]
+  def shards(self) -> list[tuple[Any, float]]:
+    """Returns the shards that hold the rows: path and share that is read."""
+    parts = self.builder.info.splits[self.split].file_instructions
+    return [
+      (
+        self.builder.data_path / os.path.basename(part.filename),
+        part.take / part.examples_in_shard,
+      )
+      for part in parts
+    ]
 
   def size(self) -> int:
-    """Returns the bytes on disk of the rows, by their share of each shard."""
-    return sum(
-      os.path.getsize(part.filename) * part.take // part.examples_in_shard
-      for part in self._instructions()
-    )
-
-  def _instructions(self) -> list[Any]:
-    return self.builder.info.splits[self.split].file_instructions
+    """Returns about how many bytes the rows have in their files."""
+    return sum(round(p.stat().length * share) for p, share in self.shards())
 
 
 def open_dataset(spec: str, folder: str = '') -> Dataset:
@@ -162,8 +163,8 @@ def open_dataset(spec: str, folder: str = '') -> Dataset:
       f'{errors.nearest(split, known)}'
     ) from None
   dataset = Dataset(spec, builder, split, source)
-  for path in dataset.files():
-    if not os.path.exists(path) and '://' not in path:
+  for path, _ in dataset.shards():
+    if not path.exists():
       raise errors.UserError(
         f'{spec}: needed its shard {path}, there is none: restore it, or'
         f' prepare the dataset again with {_command(name, folder)}.'
@@ -195,13 +196,11 @@ def fingerprint(spec: str, folder: str = '') -> tuple[str, int]:
   """
   dataset = open_dataset(spec, folder)
   found, total = hashlib.sha256(), 0
-  about = str(dataset.builder.info.data_dir)
   for name in ('dataset_info.json', 'features.json'):
-    with open(os.path.join(about, name), 'rb') as file:
-      found.update(file.read())
-  for path in sorted(set(dataset.files())):
-    size = os.path.getsize(path)
-    found.update(f'{os.path.basename(path)}\0{size}\n'.encode())
+    found.update((dataset.builder.data_path / name).read_bytes())
+  for path in sorted({path for path, _ in dataset.shards()}):
+    size = path.stat().length
+    found.update(f'{path.name}\0{size}\n'.encode())
     total += size
   return found.hexdigest(), total
 

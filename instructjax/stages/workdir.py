@@ -1,6 +1,7 @@
 """A run's folder: what is there, what may go on, and loading models from it.
 
 DIR/tokenizer.model          or tokenizer/, of a Hugging Face model
+DIR/data.json                hashes of what was read (stages/integrity.py)
 DIR/microworld/*.jsonl       records of a run that brings none
 DIR/evaluation/              what its models answered (stages/measure.py)
 DIR/<stage>/config.json      resolved; a started stage keeps its config

@@ -107,6 +107,22 @@ def test_rows_and_counts(folder, tokenizer, caplog):
   assert caplog.text.count('data prompts/train: rows=') == 1
 
 
+def test_skipped_rows_are_counted_and_listed(folder, tokenizer, tmp_path):
+  path = tmp_path / 'mine.jsonl'
+  runs.write_jsonl(path, [{'text': f'{i}?'} for i in range(30)] + [{}])
+  with pytest.raises(errors.UserError, match='mine.jsonl:31: needed a row of'):
+    _feeds(folder, prompts=path).records('prompts')
+  feeds = _feeds(folder, prompts=path, on_bad_row='skip')
+  feeds.records('prompts')
+  assert feeds.bad_rows() == []  # nothing is encoded yet
+  feeds.prompts(tokenizer, 32)
+  counts = feeds.counts['prompts']
+  assert (counts['rows'], counts['records'], counts['bad_rows']) == (31, 30, 1)
+  (told,) = feeds.bad_rows()
+  assert (told['kind'], told['row']) == ('prompts', f'{path}:31')
+  assert told['reason'].startswith('needed a row of prompts')
+
+
 def test_a_validation_side_may_be_empty(folder, tokenizer):
   _, valid = _feeds(folder, fraction=0.0).prompts(tokenizer, 32)
   assert valid == {}
@@ -282,8 +298,9 @@ def test_a_mixture_splits_each_source_by_itself(
       next(iter(wanted.values()))
     )
     held += len(next(iter(held_out.values())))
-    found, others = feeds.files[path], alone.files[path]
+    found, others = feeds.files[kind][path], alone.files[kind][path]
     assert found == others == [path]
+  assert feeds.used == {kind}
   assert len(next(iter(valid.values()))) == held
   source = loader.Loader(train, 8, seed=1)
   assert all(len(rows) == 8 for rows in source.batch(3).values())
@@ -324,7 +341,9 @@ def test_one_source_of_a_mixture_may_be_streamed(folder, tokenizer, tmp_path):
   assert list(feeds.corpora()) == [str(large)]
   train, valid = feeds.pretraining(tokenizer, 48, 4)
   assert isinstance(train.rows[1], streaming.Text)
-  assert set(feeds.files) == {str(small), str(large)}
+  assert feeds.sources(['pretraining', 'prompts']) == {
+    str(path): [str(path)] for path in (small, large)
+  }
   assert f'pretraining[{large}]/train' in feeds.counts
   data = build.pretraining(
     {'sequence_length': 48, 'batch_size': 8, 'seed': 0, 'max_eval_rows': 4},

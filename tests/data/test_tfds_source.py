@@ -106,6 +106,8 @@ def test_parts_of_a_split(folder, spec, found):
 def test_rows_in_any_order(folder):
   dataset = tfds_source.open_dataset('tfds:c4/en:train', str(folder))
   assert len(dataset) == 200
+  part = tfds_source.open_dataset('tfds:c4/en:train[:25%]', str(folder))
+  assert part.size() == dataset.size() // 4 > 0
   rows = [row['text'] for _, row in dataset.rows([7, 0])]
   assert rows == ['Page 7.', 'Page 0.']
 
