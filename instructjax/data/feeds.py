@@ -11,22 +11,19 @@ and encoded by itself, and the training rows stay apart, as `loader.Parts`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-import dataclasses
+from collections.abc import Callable, Collection, Mapping
 import logging
 from typing import Any
 
-import numpy as np
-
 from instructjax import errors
 from instructjax.data import corpus
+from instructjax.data import halves
 from instructjax.data import loader
 from instructjax.data import mixtures
 from instructjax.data import pieces
 from instructjax.data import prompts
 from instructjax.data import records
 from instructjax.data import sources
-from instructjax.data import splits
 from instructjax.data import streaming
 from instructjax.data import vocabulary
 
@@ -37,15 +34,6 @@ PROMPTED = ('demonstrations', 'comparisons', 'prompts', 'public_tasks')
 TOKENIZER_BYTES = 2**25  # of streamed text, to learn a vocabulary from
 # Kinds that are another one's records with a use of their own.
 SAME_AS = {'public_tasks': 'demonstrations'}
-
-
-@dataclasses.dataclass
-class Source:
-  """The records of one source of a kind, split by itself."""
-
-  train: list
-  valid: list
-  counts: dict[str, int]
 
 
 class Feeds:
@@ -83,8 +71,8 @@ class Feeds:
     self.files: dict[str, dict[str, list[str]]] = {}
     self.used: set[str] = set()
     self.learned: set[str] = set()
-    self._read: dict[str, dict[str, Source]] = {}
-    self._kept: dict[str, dict[str, Source]] = {}
+    self._read: dict[str, dict[str, halves.Source]] = {}
+    self._kept: dict[str, dict[str, halves.Source]] = {}
     self._corpora: dict[str, corpus.Corpus] | None = None
 
   def spec(self, kind: str) -> mixtures.Spec | None:
@@ -150,13 +138,13 @@ class Feeds:
     Raises:
       UserError: if the config names none, or they cannot be read.
     """
-    return _joined(self._records(kind).values())
+    return halves.joined(self._records(kind).values())
 
   def halves(self, kind: str) -> tuple[list, list]:
     """Reads a kind and splits it by itself: training and validation records."""
-    return _joined(self._sources(kind).values())
+    return halves.joined(self._sources(kind).values())
 
-  def _records(self, kind: str) -> dict[str, Source]:
+  def _records(self, kind: str) -> dict[str, halves.Source]:
     if kind not in self._kept:
       found = self._sources(kind)
       held = self._held_out_elsewhere(kind)
@@ -168,7 +156,7 @@ class Feeds:
         dropped = len(source.train) - len(train)
         counts = source.counts | {'dropped_prompt_held_out_elsewhere': dropped}
         counts['train'] = len(train)
-        self._kept[kind][name] = Source(train, source.valid, counts)
+        self._kept[kind][name] = halves.Source(train, source.valid, counts)
     return self._kept[kind]
 
   def _held_out_elsewhere(self, kind: str) -> set[str]:
@@ -190,7 +178,7 @@ class Feeds:
     known = [k for k in PROMPTED if k != kind and k not in self.pending]
     return [other for other in known if self.spec(other) is not None]
 
-  def _sources(self, kind: str) -> dict[str, Source]:
+  def _sources(self, kind: str) -> dict[str, halves.Source]:
     """Reads each source of a kind, but text that is streamed, and splits it."""
     if kind not in self._read:
       streamed = self.corpora() if kind == 'pretraining' else {}
@@ -199,18 +187,10 @@ class Feeds:
         if source in streamed:
           continue
         self._files(kind, source)
-        gathered = records.gather(
-          SAME_AS.get(kind, kind),
-          source,
-          on_bad_row=self.data['on_bad_row'],
-          max_bad_share=self.data['max_bad_share'],
-          tfds_dir=self.data['tfds_dir'],
+        found[source], bad = halves.read(
+          SAME_AS.get(kind, kind), source, self.data, self.seed
         )
-        train, valid, counts = splits.split(
-          gathered.records, self.data['validation_fraction'], self.seed
-        )
-        self.bad[kind] += gathered.bad
-        found[source] = Source(train, valid, gathered.counts() | counts)
+        self.bad[kind] += bad
       self._read[kind] = found
     return self._read[kind]
 
@@ -367,10 +347,12 @@ class Feeds:
     train, valid = [side[0] for side in sides], [s[1] for s in sides if s[1]]
     if len(mixture) == 1:
       return train[0], valid[0] if valid else {}
-    return loader.Parts(train, [*mixture.values()]), self._mixed(valid)
+    return loader.Parts(train, [*mixture.values()]), halves.mixed(
+      valid, self.seed
+    )
 
   def _encode_source(
-    self, name: str, found: Source, encode: Callable
+    self, name: str, found: halves.Source, encode: Callable
   ) -> tuple[Rows, Rows]:
     rows = []
     for side, part in (('train', found.train), ('valid', found.valid)):
@@ -380,20 +362,8 @@ class Feeds:
       # A validation side may come to nothing; a training side may not.
       encoded, counts = encode(part, side == 'train')
       self._count(f'{name}/{side}', counts)
-      rows.append(self._mixed([encoded]))
+      rows.append(halves.mixed([encoded], self.seed))
     return rows[0], rows[1]
-
-  def _mixed(self, parts: Sequence[Rows]) -> Rows:
-    """Returns all rows in one drawn order; {} if there are none.
-
-    Validation takes the first so many: none of the files is to go first.
-    """
-    if not any(len(next(iter(part.values()), ())) for part in parts):
-      return {}
-    rows = loader.joined(loader.Parts(parts, [1.0] * len(parts)))
-    size = len(next(iter(rows.values())))
-    order = np.random.default_rng(self.seed).permutation(size)
-    return {name: array[order] for name, array in rows.items()}
 
   def bad_rows(self) -> list[dict[str, str]]:
     """Returns {'kind', 'row', 'reason'} of skipped rows of what was encoded."""
@@ -410,14 +380,3 @@ class Feeds:
       self.counts[name] = dict(counts)
       said = ', '.join(f'{k}={v}' for k, v in counts.items() if v)
       log.info('data %s: %s', name, said)
-
-
-def _joined(sources: Collection[Source]) -> tuple[list, list]:
-  """Returns the training and the validation records of all sources."""
-  if len(sources) == 1:
-    (source,) = sources
-    return source.train, source.valid
-  return (
-    [row for source in sources for row in source.train],
-    [row for source in sources for row in source.valid],
-  )

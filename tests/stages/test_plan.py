@@ -191,6 +191,11 @@ def test_bad_rows_may_be_skipped_from_now_on(plan, tmp_path, done):
   wanted = [] if done else ['pretrain']
   skip = {'data__on_bad_row': 'skip', 'data__max_bad_share': 0.1}
   assert plan('pretrain', **skip) == wanted
+  path = tmp_path / 'pretrain' / 'config.json'
+  old = json.loads(path.read_text())
+  del old['data']['on_bad_row'], old['data']['max_bad_share']
+  path.write_text(json.dumps(old))  # as of a run from before there were any
+  assert plan('pretrain') == plan('pretrain', **skip) == wanted
 
 
 @pytest.mark.parametrize('done', [False, True])
