@@ -175,15 +175,6 @@ def test_a_trace_can_be_asked_for_at_any_time(plan, tmp_path, done):
   assert json.loads(path.read_text()) == old
 
 
-def test_runs_from_before_bad_rows_could_be_skipped_go_on(plan, tmp_path):
-  _begin(tmp_path, 'pretrain', of='pretrain', done=False)
-  path = tmp_path / 'pretrain' / 'config.json'
-  old = json.loads(path.read_text())
-  del old['data']['on_bad_row'], old['data']['max_bad_share']
-  path.write_text(json.dumps(old))
-  assert plan('pretrain') == ['pretrain']
-
-
 @pytest.mark.parametrize('done', [False, True])
 def test_bad_rows_may_be_skipped_from_now_on(plan, tmp_path, done):
   """A run that met one far into its text can go on without it."""
