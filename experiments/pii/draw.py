@@ -66,10 +66,15 @@ def _recall(results: Mapping[str, Any], first: Mapping[str, Any]) -> Any:
     markersize=14,
     label='instructjax, at first sight of the formats',
   )
-  axes[0].legend(loc='lower left', fontsize=8, framealpha=0.95)
+  figure.legend(
+    *axes[0].get_legend_handles_labels(),
+    loc='outside lower center',
+    ncols=5,
+    fontsize=8,
+  )
   figure.suptitle(
-    'Planted personal information, the two parts with other formats than the'
-    ' patterns were written with'
+    'Planted personal information in formats and countries that the patterns'
+    ' were not written with'
   )
   return figure
 

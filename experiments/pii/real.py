@@ -50,6 +50,14 @@ def sets(folder: pathlib.Path) -> Sets:
     'books': ('en', books),
     'GSM8K': ('', field('gsm8k_train.jsonl', 'question')),
     'Dolly, open questions': ('', field('dolly_open_qa_part1.jsonl', 'text')),
+    'T0 prompts': (
+      '',
+      [
+        json.loads(line)['prompt']
+        for file in sorted(folder.rglob('t0_p3/*'))
+        for line in file.read_text(encoding='utf-8').splitlines()
+      ],
+    ),
     'HH harmless': (
       '',
       field('hh_harmless_base_test_part1.jsonl.gz', 'chosen'),
