@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import hypothesis
 from hypothesis import strategies as st
 import pytest
 
+from experiments.pii import formats
 from experiments.pii import planted
 from instructjax import errors
 from instructjax.curation import phones
@@ -97,6 +100,13 @@ def test_the_screen_passes_all_that_can_be_found(text):
     kind for kind in pii.DEFAULT_KINDS if [*pii._FINDERS[kind](text)]
   ]
   assert pii.screen(text) or not unscreened
+
+
+def test_an_account_of_letters_passes_the_screen():
+  number = formats.account(random.Random(0), 'LC', '|' * 28)
+  assert _found(f'pay {number} now') == [('iban', number)]
+  spaced = formats.fours(number)
+  assert _found(f'pay {spaced}.') == [('iban', spaced)]
 
 
 @pytest.mark.parametrize('part', planted.PARTS)
