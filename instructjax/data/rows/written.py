@@ -47,10 +47,11 @@ def prompts(row: Row) -> list[Row | str] | None:
   """
   if 'prompt' in row:
     value = row['prompt']
-    if trees.is_tree(value):
-      return trees.prompts(row)
-    if isinstance(value, dict) and 'text' in value:
-      value = layouts.read_text(value['text'], 'prompt.text')
+    if isinstance(value, dict):
+      if trees.is_tree(value):
+        return trees.prompts(row)
+      if 'text' in value:
+        value = layouts.read_text(value['text'], 'prompt.text')
     return [{**row, **layouts.read_prompt(value, 'text')}]
   for name in ('messages', 'conversations'):
     if name in row:
@@ -80,7 +81,7 @@ def prompts(row: Row) -> list[Row | str] | None:
 
 def demonstrations(row: Row) -> list[Row | str] | None:
   """Reads what a row asks and the answer that it shows."""
-  if 'prompt' in row and trees.is_tree(row['prompt']):
+  if isinstance(row.get('prompt'), dict) and trees.is_tree(row['prompt']):
     return trees.demonstrations(row)
   for answer in ('response', 'completion'):
     if 'prompt' in row and answer in row:
