@@ -38,6 +38,7 @@ INSTALL_REQUIRES = [
   'optax>=0.2.8',
   'orbax-checkpoint>=0.12.8',
   'phonenumberslite>=9.0',
+  'pyarrow>=20.0',
   'python-stdnum>=2.2',
   'safetensors>=0.6',
   'sentencepiece>=0.2.1',

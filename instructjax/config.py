@@ -37,6 +37,8 @@ SIZES = (
 )
 # A data folder of this name is the world that the run generates for itself.
 MICROWORLD = 'microworld'
+# Keys of config.data that say how to read it, not where it is.
+HOW_TO_READ = ('validation_fraction', 'on_bad_row', 'max_bad_share')
 # Sections that a stage takes over from the run it is a part of.
 SHARED = (
   'seed',
@@ -75,7 +77,7 @@ def load(spec: str, overridden: Iterable[str] = ()) -> ConfigDict:
   config = get_config(*([arg] if arg else []))
   named = any(word.startswith('data=') for word in arg.split(','))
   own = {k for k in overridden if k.startswith('data.')} - {
-    'data.validation_fraction'
+    f'data.{key}' for key in HOW_TO_READ
   }
   if own and not named and config.data.folder == MICROWORLD:
     config = get_config(f'{arg},data=')
@@ -198,6 +200,10 @@ def common(size: str, words: Mapping[str, str]) -> dict[str, Any]:
       'public_tasks': '',
       # Share of the users, labelers or prompts held out for validation.
       'validation_fraction': 0.1,
+      # A row that is broken or no record: 'refuse' it, or 'skip' and list it.
+      'on_bad_row': 'refuse',
+      # Share of a kind's rows that may be skipped; more are refused.
+      'max_bad_share': 0.01,
     },
     # The vocabulary of a tokenizer trained on the run's own text.
     'tokenizer': {'vocab_size': vocab_size},

@@ -126,6 +126,7 @@ def test_without_data_tiny_lives_in_the_microworld():
   [
     ('', [], 'microworld', 48),
     ('', ['seed', 'data.validation_fraction'], 'microworld', 48),
+    ('', ['data.on_bad_row', 'data.max_bad_share'], 'microworld', 48),
     ('', ['data.prompts'], '', 96),
     (':tiny', ['data.folder'], '', 96),
     (':data=microworld', ['data.prompts'], 'microworld', 48),

@@ -31,10 +31,12 @@ class Feeds:
 
   Attributes:
     counts: {what was encoded: its counts}; the caller may empty it.
+    bad: {kind: ('FILE:LINE', why) of its first bad rows}, if they are skipped.
 
   Args:
     data: config.data as a plain dict: 'folder', a spec for each kind of
-      record ('' = look in the folder), 'validation_fraction'.
+      record ('' = look in the folder), 'validation_fraction', 'on_bad_row' and
+      'max_bad_share' (see `records.gather`).
     seed: of the split.
     pending: kinds that a later stage of the run is going to write. Until it
       has, nothing is known of them.
@@ -49,6 +51,7 @@ class Feeds:
   ):
     self.data, self.seed, self.pending = dict(data), seed, frozenset(pending)
     self.counts: dict[str, dict[str, int]] = {}
+    self.bad: dict[str, list[tuple[str, str]]] = {}
     self._read: dict[str, tuple[list, list, dict[str, int]]] = {}
     self._split: dict[str, tuple[list, list, dict[str, int]]] = {}
 
@@ -105,10 +108,17 @@ class Feeds:
           ' file, folder or glob, or --config.data.folder=FOLDER that holds'
           f' {kind}.jsonl.'
         )
-      found = records.load(SAME_AS.get(kind, kind), spec)
-      self._read[kind] = splits.split(
-        found, self.data['validation_fraction'], self.seed
+      found = records.gather(
+        SAME_AS.get(kind, kind),
+        spec,
+        on_bad_row=self.data['on_bad_row'],
+        max_bad_share=self.data['max_bad_share'],
       )
+      train, valid, counts = splits.split(
+        found.records, self.data['validation_fraction'], self.seed
+      )
+      self.bad[kind] = found.bad
+      self._read[kind] = train, valid, found.counts() | counts
     return self._read[kind]
 
   def texts(self) -> list[str]:
@@ -212,6 +222,15 @@ class Feeds:
       order = np.random.default_rng(self.seed).permutation(counts['rows'])
       rows.append({} if empty else {k: v[order] for k, v in encoded.items()})
     return rows[0], rows[1]
+
+  def bad_rows(self) -> list[dict[str, str]]:
+    """Returns {'kind', 'row', 'reason'} of skipped rows of what was encoded."""
+    return [
+      {'kind': kind, 'row': location, 'reason': reason}
+      for kind, found in self.bad.items()
+      for location, reason in found
+      if kind in self.counts
+    ]
 
   def _count(self, name: str, counts: Mapping[str, int]) -> None:
     """Keeps counts for the stage's data.json, and says what was lost."""

@@ -5,23 +5,26 @@ Own layouts (JSON lines; only the text fields are required):
   demonstration  {"prompt", "response", "labeler_id"}
   comparison     {"prompt", "responses", "ranks", "labeler_id", "ratings"}
   pretraining    {"text"}, or a .txt or .md file that is one document
-Other layouts that are read as they are: see layouts.py.
+Other layouts that are read as they are: see rows.
 """
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Iterable
 import dataclasses
 import itertools
 
 from instructjax import errors
 from instructjax.data import layouts
+from instructjax.data import rows
 from instructjax.data import sources
 
 # Messages (role, content) behind a prompt's text, where it was not text.
 Conversation = tuple[tuple[str, str], ...]
 
 MIN_RESPONSES, MAX_RESPONSES = 2, 9
+LISTED = 100  # bad rows that are told one by one
 
 _CHOICES = {
   'source': ('labeler', 'customer'),
@@ -115,57 +118,152 @@ def pairs(comparisons: Iterable[Comparison]) -> list[Comparison]:
   return found
 
 
+@dataclasses.dataclass
+class Gathered:
+  """What was read of one kind.
+
+  Attributes:
+    records: in file order.
+    rows: how many rows there were, bad ones among them.
+    left_out: {why: how many} of what a layout leaves out on purpose.
+    bad_rows: how many rows were no record of this kind.
+    bad: ('FILE:LINE', why) of the first of them.
+  """
+
+  records: list[Record] = dataclasses.field(default_factory=list)
+  rows: int = 0
+  left_out: collections.Counter[str] = dataclasses.field(
+    default_factory=collections.Counter
+  )
+  bad_rows: int = 0
+  bad: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+
+  def counts(self) -> dict[str, int]:
+    """Returns the numbers by name, what was left out by its reason."""
+    told = {'rows': self.rows, 'records': len(self.records)}
+    told['bad_rows'] = self.bad_rows
+    left = sorted(self.left_out.items())
+    return told | {f'left out: {why}': count for why, count in left}
+
+
 def load(kind: str, spec: str | Iterable[str]) -> list[Record]:
+  """Reads every record of one kind; a bad row is refused. See `gather`."""
+  return gather(kind, spec).records
+
+
+def gather(
+  kind: str,
+  spec: str | Iterable[str],
+  *,
+  on_bad_row: str = 'refuse',
+  max_bad_share: float = 0.01,
+) -> Gathered:
   """Reads and validates every record of one kind that a spec names.
 
   Args:
     kind: 'prompts', 'demonstrations', 'comparisons' or 'pretraining'.
     spec: as for `sources.expand`.
+    on_bad_row: 'refuse', or 'skip' a row that is broken or no record.
+    max_bad_share: of all rows, in [0, 1]; more bad ones are refused.
 
   Returns:
-    The records in file order.
+    The records and what there was beside them.
 
   Raises:
-    UserError: a missing or empty file, or, with FILE:LINE, a row that is no
-      record of this kind.
+    UserError: a missing or empty file, no record at all, more bad rows than
+      are taken, or, with FILE:LINE, a row that is no record of this kind.
   """
-  if kind not in _READERS:
+  if kind not in _BUILDERS:
     raise errors.UserError(
-      f'needed a record kind of {", ".join(_READERS)}, got {kind!r}.'
-      f'{errors.nearest(kind, _READERS)}'
+      f'needed a record kind of {", ".join(_BUILDERS)}, got {kind!r}.'
+      f'{errors.nearest(kind, _BUILDERS)}'
     )
+  found = Gathered()
+
+  def on_broken(location: str, reason: str) -> None:
+    if on_bad_row != 'skip':
+      raise errors.UserError(f'{location}: {reason}')
+    found.bad_rows += 1
+    if len(found.bad) < LISTED:
+      found.bad.append((location, reason))
+
+  good, paths = 0, _paths(kind, spec)
+  for path in paths:
+    for location, row in sources.read_rows(path, on_broken):
+      try:
+        parts = read(kind, row, location)
+      except ValueError as error:
+        on_broken(location, str(error))
+        continue
+      good += 1
+      for part in parts:
+        if type(part) is str:
+          found.left_out[part] += 1
+        else:
+          found.records.append(part)
+  found.rows = good + found.bad_rows
+  _check_enough(found, kind, paths, max_bad_share)
+  return found
+
+
+def _paths(kind: str, spec: str | Iterable[str]) -> list[str]:
   pretraining = kind == 'pretraining'
-  suffixes = sources.SUFFIXES if pretraining else sources.JSON_SUFFIXES
-  records = []
-  for path in sources.expand(spec, suffixes):
+  suffixes = sources.SUFFIXES if pretraining else sources.ROW_SUFFIXES
+  paths = sources.expand(spec, suffixes)
+  for path in paths:
     if not path.endswith(suffixes):
       raise errors.UserError(
         f'{path}: needed {kind} as {" ".join(suffixes)}, got plain text: '
         'write one JSON object a line.'
       )
-    for location, row in sources.read_rows(path):
-      try:
-        records.append(_read(kind, row, location))
-      except ValueError as error:
-        raise errors.UserError(f'{location}: {error}') from None
-  return records
+  return paths
 
 
-def _read(kind: str, row: object, location: str) -> Record:
+def _check_enough(
+  found: Gathered, kind: str, paths: list[str], max_bad_share: float
+) -> None:
+  """Raises UserError if too many rows are bad, or none holds a record."""
+  if found.bad_rows > max_bad_share * found.rows:
+    location, reason = found.bad[0]
+    raise errors.UserError(
+      f'{location}: {reason} It is the first of {found.bad_rows} bad rows of '
+      f'{found.rows} rows of {kind}, more than the share of max_bad_share='
+      f'{max_bad_share}: mend them, or raise --config.data.max_bad_share.'
+    )
+  if not found.records:
+    reasons = ', '.join(f'{n} x {why}' for why, n in found.left_out.items())
+    raise errors.UserError(
+      f'{paths[0]}: needed at least one record of {kind}, got none in '
+      f'{found.rows} rows ({reasons}): name another file.'
+    )
+
+
+def read(kind: str, row: object, location: str) -> list[Record | str]:
+  """Returns the records of one row; most have one, a tree of messages many.
+
+  A string says of a part of the row why it is no record, on purpose.
+
+  Raises:
+    ValueError: the row is none of this kind; says what was needed and given.
+  """
+  if kind == 'prompts' and isinstance(row, str):
+    row = {'text': row}
   if not isinstance(row, dict):
     raise ValueError(
       f'needed a JSON object, got {layouts.short(row)}: write '
-      f'{layouts.READ[kind]} as keys of an object.'
+      f'{rows.KEYS[kind]} as keys of an object.'
     )
-  normalise, build = _READERS[kind]
-  own = normalise(row)
-  if own is None:
+  parts = rows.READERS[kind](row)
+  if parts is None:
     keys = ', '.join(repr(str(key)) for key in list(row)[:12]) or 'no keys'
     raise ValueError(
-      f'needed a row of {kind} as {layouts.READ[kind]}, got {keys}: rename '
+      f'needed a row of {kind} as {rows.KEYS[kind]}, got {keys}: rename '
       'the keys or convert the file.'
     )
-  return build(own, location)
+  build = _BUILDERS[kind]
+  if len(parts) == 1 and type(parts[0]) is dict:
+    return [build(parts[0], location)]
+  return [p if type(p) is str else build(p, location) for p in parts]
 
 
 def _prompt(row: layouts.Row, location: str) -> Prompt:
@@ -174,8 +272,8 @@ def _prompt(row: layouts.Row, location: str) -> Prompt:
   return Prompt(
     text=_text(row, 'text', called, blank=False),
     conversation=_conversation(row),
-    user_id=_identity(row, 'user_id'),
-    prompt_id=_identity(row, 'prompt_id'),
+    user_id=identity(row, 'user_id'),
+    prompt_id=identity(row, 'prompt_id'),
     location=location,
     **fields,
   )
@@ -186,7 +284,7 @@ def _demonstration(row: layouts.Row, location: str) -> Demonstration:
     prompt=_text(row, 'prompt', blank=False),
     response=_text(row, 'response'),
     conversation=_conversation(row),
-    labeler_id=_identity(row, 'labeler_id'),
+    labeler_id=identity(row, 'labeler_id'),
     location=location,
   )
 
@@ -201,7 +299,7 @@ def _comparison(row: layouts.Row, location: str) -> Comparison:
       f'{count}: add or remove responses, or remove the row.'
     )
   texts = [
-    _checked_text(text, f'responses[{i}]') for i, text in enumerate(responses)
+    checked_text(text, f'responses[{i}]') for i, text in enumerate(responses)
   ]
   ranks = _list(row, 'ranks')
   if len(ranks) != count:
@@ -226,7 +324,7 @@ def _comparison(row: layouts.Row, location: str) -> Comparison:
     responses=tuple(texts),
     ranks=tuple(ranks),
     conversation=_conversation(row),
-    labeler_id=_identity(row, 'labeler_id'),
+    labeler_id=identity(row, 'labeler_id'),
     ratings=None if ratings is None else tuple(ratings),
     location=location,
   )
@@ -241,13 +339,13 @@ def _conversation(row: layouts.Row) -> Conversation | None:
   found = row.get('conversation')
   if not found:
     return None
-  return tuple((role, _checked_text(text, 'content')) for role, text in found)
+  return tuple((role, checked_text(text, 'content')) for role, text in found)
 
 
 def _text(
   row: layouts.Row, name: str, called: str | None = None, blank: bool = True
 ) -> str:
-  text = _checked_text(row[name], called or name)
+  text = checked_text(row[name], called or name)
   if not blank and not text.strip():
     raise ValueError(
       f"needed a '{called or name}' with text in it, got {text[:20]!r}: fill "
@@ -256,7 +354,8 @@ def _text(
   return text
 
 
-def _checked_text(value: object, name: str) -> str:
+def checked_text(value: object, name: str) -> str:
+  """Returns a value that is Unicode text; raises ValueError otherwise."""
   if not isinstance(value, str):
     raise ValueError(
       f"needed '{name}' as text, got {layouts.short(value)}: write it as a "
@@ -284,7 +383,8 @@ def _list(row: layouts.Row, name: str) -> list[object]:
   return value
 
 
-def _identity(row: layouts.Row, name: str) -> str | None:
+def identity(row: layouts.Row, name: str) -> str | None:
+  """Returns a row's id as text, None without; ValueError if it is no id."""
   value = row.get(name)
   if value is None:
     return None
@@ -307,9 +407,9 @@ def _choice(row: layouts.Row, name: str) -> str | None:
   )
 
 
-_READERS: dict[str, tuple[Callable, Callable]] = {
-  'prompts': (layouts.to_prompt, _prompt),
-  'demonstrations': (layouts.to_demonstration, _demonstration),
-  'comparisons': (layouts.to_comparison, _comparison),
-  'pretraining': (lambda row: row if 'text' in row else None, _document),
+_BUILDERS: dict[str, Callable[[layouts.Row, str], Record]] = {
+  'prompts': _prompt,
+  'demonstrations': _demonstration,
+  'comparisons': _comparison,
+  'pretraining': _document,
 }

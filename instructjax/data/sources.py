@@ -1,23 +1,28 @@
-"""Files to rows: what a path, folder or glob names, and the lines inside.
+"""Files to rows: what a path, folder or glob names, and the rows inside.
 
-Every row comes with its location 'FILE:LINE', so that whatever is wrong with
-it later can be told to the user as a place to open.
+Every row comes with its location 'FILE:LINE' ('FILE:ROW' in Parquet, rows
+counted from 1), so that whatever is wrong with it later can be told to the
+user as a place to open. A folder or glob that matches several splits of a
+dataset is read without those that are to measure by; FOLDER:SPLIT names one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 import glob
-import gzip
-import json
+import logging
 import os
-import zlib
 
 from instructjax import errors
+from instructjax.data import lines
+from instructjax.data import parquet
+from instructjax.data import split_names
 
+log = logging.getLogger('instructjax')
 JSON_SUFFIXES = ('.jsonl', '.jsonl.gz', '.json', '.json.gz')
 TEXT_SUFFIXES = ('.txt', '.txt.gz', '.md')
-SUFFIXES = JSON_SUFFIXES + TEXT_SUFFIXES
+ROW_SUFFIXES = (*JSON_SUFFIXES, parquet.SUFFIX)
+SUFFIXES = ROW_SUFFIXES + TEXT_SUFFIXES
 
 # A file or sub-folder of a data folder is of the kind its name begins with.
 _PREFIXES = {
@@ -28,7 +33,10 @@ _PREFIXES = {
   'public_tasks': 'public_task',
 }
 # Files about the data, not data: a folder is read without them.
-_ABOUT = ('readme', 'license', 'licence', 'changelog', 'sha256sums')
+_ABOUT = (
+  *('readme', 'license', 'licence', 'changelog', 'sha256sums'),
+  *('dataset_info', 'dataset_infos', 'dataset_dict'),
+)
 
 
 def expand(
@@ -37,8 +45,8 @@ def expand(
   """Returns the files a spec names, sorted within each of its parts.
 
   Args:
-    spec: a path, folder (read with its sub-folders), glob, or a
-      comma-separated string or sequence of these.
+    spec: a path, folder (read with its sub-folders), FOLDER:SPLIT, glob, or
+      a comma-separated string or sequence of these.
     suffixes: the file endings that count inside a folder.
 
   Returns:
@@ -70,15 +78,12 @@ def expand(
 
 def _expand_one(part: str, suffixes: tuple[str, ...]) -> list[str]:
   if os.path.isdir(part):
-    paths = _walk(part, suffixes)
-    if not paths:
-      raise errors.UserError(
-        f'{part}: needed a folder with {" ".join(suffixes)} files, got none'
-        f'{_listing(part)}: add one, or name a file.'
-      )
-    return paths
+    return _of_folder(part, '', suffixes)
   if os.path.exists(part):
     return [part]
+  folder, _, split = part.rpartition(':')
+  if split and os.path.isdir(folder):
+    return _of_folder(folder, split, suffixes)
   if glob.has_magic(part):
     found = sorted(glob.glob(part, recursive=True))
     files = []
@@ -86,7 +91,9 @@ def _expand_one(part: str, suffixes: tuple[str, ...]) -> list[str]:
       files += _walk(path, suffixes) if os.path.isdir(path) else [path]
     # Where none has a fitting name, the first is refused with the reason.
     if files:
-      return [f for f in files if f.endswith(suffixes)] or files
+      files = [f for f in files if f.endswith(suffixes)] or files
+      kept, held_out = split_names.training(files, _fixed(part))
+      return _without(part, kept, held_out) if kept else files
     raise errors.UserError(
       f'{part}: needed a glob that matches files, it matches none: '
       f'check it with `ls {part}`.'
@@ -95,6 +102,57 @@ def _expand_one(part: str, suffixes: tuple[str, ...]) -> list[str]:
     f'{part}: needed an existing file, folder or glob, it does not exist: '
     f'check the path.{_nearest_path(part)}'
   )
+
+
+def _of_folder(folder: str, split: str, suffixes: tuple[str, ...]) -> list[str]:
+  """Returns a folder's files, those of one split if it is named."""
+  paths = _walk(folder, suffixes)
+  if not paths:
+    raise errors.UserError(
+      f'{folder}: needed a folder with {" ".join(suffixes)} files, got none'
+      f'{_listing(folder)}: add one, or name a file.'
+    )
+  kept, held_out = split_names.training(paths, folder)
+  known = sorted([*held_out, *(['train'] if kept else [])])
+  if split:
+    found = split_names.named(paths, folder, split)
+    if not found:
+      known = sorted({*known, *map(split_names.label, paths)})
+      raise errors.UserError(
+        f'{folder}:{split}: needed a split of this folder, it has '
+        f'{", ".join(known[:12])}: name one of these.'
+        f'{errors.nearest(split, known)}'
+      )
+    return found
+  if not kept:
+    raise errors.UserError(
+      f'{folder}: needed files to train on, it has only {" and ".join(known)} '
+      f'files: name a split if you mean them, {folder}:{known[0]}.'
+    )
+  return _without(folder, kept, held_out)
+
+
+def _without(
+  spec: str, kept: list[str], held_out: dict[str, list[str]]
+) -> list[str]:
+  """Returns the files that are kept; says which splits were not."""
+  if held_out:
+    counts = ', '.join(f'{s} ({len(p)})' for s, p in sorted(held_out.items()))
+    log.info(
+      '%s: reading the train split, %d files; left alone: %s.',
+      spec,
+      len(kept),
+      counts,
+    )
+  return kept
+
+
+def _fixed(pattern: str) -> str:
+  """Returns the folder in which a glob begins to match."""
+  folder = pattern
+  while glob.has_magic(folder):
+    folder = os.path.dirname(folder)
+  return folder or '.'
 
 
 def _walk(folder: str, suffixes: tuple[str, ...]) -> list[str]:
@@ -138,19 +196,12 @@ def _check_file(path: str) -> None:
   try:
     empty = os.path.isfile(path) and os.path.getsize(path) == 0
   except OSError as error:
-    raise _unreadable(path, error) from None
+    raise lines.unreadable(path, error) from None
   if empty:
     raise errors.UserError(
       f'{path}:1: needed at least one row, got an empty file: fill it or '
       'leave it out.'
     )
-
-
-def _unreadable(path: str, error: OSError) -> errors.UserError:
-  return errors.UserError(
-    f'{path}: needed it to be readable, got "{error.strerror or error}": '
-    'check its permissions.'
-  )
 
 
 def find(folder: str, kind: str) -> str | None:
@@ -174,12 +225,12 @@ def find(folder: str, kind: str) -> str | None:
       f'({", ".join(sorted(_PREFIXES))}), it is not one: check the path.'
       f'{_nearest_path(folder)}'
     )
-  suffixes = SUFFIXES if kind == 'pretraining' else JSON_SUFFIXES
+  suffixes = SUFFIXES if kind == 'pretraining' else ROW_SUFFIXES
   found = []
   try:
     names = sorted(os.listdir(folder))
   except OSError as error:
-    raise _unreadable(folder, error) from None
+    raise lines.unreadable(folder, error) from None
   for name in names:
     path = os.path.join(folder, name)
     fits = os.path.isdir(path) or name.endswith(suffixes)
@@ -193,135 +244,44 @@ def find(folder: str, kind: str) -> str | None:
   )
 
 
-def read_rows(path: str) -> Iterator[tuple[str, object]]:
+def read_rows(
+  path: str, on_broken: Callable[[str, str], None] = lines.refuse
+) -> Iterator[tuple[str, object]]:
   """Yields (location, row) for every row of one file.
 
   Args:
     path: .jsonl (one value a line, blank lines skipped), .json (a list, or
       JSON lines in disguise), or .txt and .md (the file is one row
-      {'text': ...}); each also with .gz.
+      {'text': ...}), each also with .gz; or .parquet.
+    on_broken: told the location and the reason of a row that cannot be read,
+      where those behind it can.
 
   Yields:
     'FILE:LINE' and the decoded JSON value, whatever its type.
 
   Raises:
-    UserError: bytes that are not UTF-8, broken JSON or gzip; no row at all.
+    UserError: broken JSON or gzip, bytes that are not UTF-8; no row at all.
   """
   plain = path.removesuffix('.gz')
-  rows = 0
+  rows, broken = 0, []
+
+  def count_broken(location: str, reason: str) -> None:
+    broken.append(location)
+    on_broken(location, reason)
+
   if plain.endswith('.jsonl'):
-    lines = _lines(path)
-    values = _json_lines(path, lines)
+    found = lines.read(path, count_broken)
+    values = lines.json_lines(path, found, count_broken)
   elif plain.endswith('.json'):
-    values = _json_file(path)
+    values = lines.json_file(path, count_broken)
+  elif path.endswith(parquet.SUFFIX):
+    values = parquet.read_rows(path, count_broken)
   else:
-    values = [(f'{path}:1', {'text': ''.join(t for _, t in _lines(path))})]
+    values = [(f'{path}:1', {'text': ''.join(t for _, t in lines.read(path))})]
   for location, value in values:
     rows += 1
     yield location, value
-  if not rows:
+  if not rows and not broken:
     raise errors.UserError(
       f'{path}:1: needed at least one row, got none: fill it or leave it out.'
     )
-
-
-def _lines(path: str) -> Iterator[tuple[int, str]]:
-  """Yields (line number, text with its newline), UTF-8 only, no BOM."""
-  number = 0
-  opener = gzip.open if path.endswith('.gz') else open
-  try:
-    with opener(path, 'rb') as file:
-      for number, line in enumerate(file, 1):
-        try:
-          text = line.decode('utf-8')
-        except UnicodeDecodeError as error:
-          raise errors.UserError(
-            f'{path}:{number}: needed UTF-8 text, got byte '
-            f'0x{line[error.start]:02x} at column {error.start + 1}: '
-            'convert the file to UTF-8.'
-          ) from None
-        yield number, text.removeprefix('\ufeff') if number == 1 else text
-  except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-    raise errors.UserError(
-      f'{path}:{number + 1}: needed a whole gzip file, got "{error}": '
-      'fetch or compress it again.'
-    ) from None
-  except OSError as error:
-    raise _unreadable(path, error) from None
-
-
-def _json_lines(
-  path: str, lines: Iterable[tuple[int, str]]
-) -> Iterator[tuple[str, object]]:
-  for number, line in lines:
-    if not line.strip():
-      continue
-    try:
-      value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-      raise _broken(f'{path}:{number}', error, line) from None
-    yield f'{path}:{number}', value
-
-
-def _broken(location: str, error: Exception, line: str) -> errors.UserError:
-  reason = getattr(error, 'msg', None) or type(error).__name__
-  given = ' '.join(line.split())
-  given = given if len(given) <= 48 else given[:45] + '...'
-  return errors.UserError(
-    f'{location}: needed one JSON value, got broken JSON ({reason}) in '
-    f'{given!r}: mend or remove that line.'
-  )
-
-
-def _json_file(path: str) -> Iterator[tuple[str, object]]:
-  """Yields the elements of a JSON list, each with the line it begins on."""
-  lines = list(_lines(path))
-  text = ''.join(line for _, line in lines)
-  start = len(text) - len(text.lstrip())
-  if text[start : start + 1] != '[':
-    yield from _json_object_file(path, lines, text)
-    return
-  decoder, position, number, seen = json.JSONDecoder(), start + 1, 1, 0
-  while True:
-    position = _skip(text, position)
-    if (
-      text[position : position + 1] == ']' and not text[position + 1 :].strip()
-    ):
-      return
-    number += text.count('\n', seen, position)
-    seen = position
-    try:
-      value, position = decoder.raw_decode(text, position)
-      position = _skip(text, position)
-      if text[position : position + 1] not in (',', ']'):
-        raise json.JSONDecodeError("expecting ',' or ']'", text, position)
-    except (ValueError, RecursionError) as error:
-      at = getattr(error, 'lineno', number)
-      line = lines[min(at, len(lines)) - 1][1]
-      raise _broken(f'{path}:{at}', error, line) from None
-    yield f'{path}:{number}', value
-    position += text[position] == ','
-
-
-def _skip(text: str, position: int) -> int:
-  while position < len(text) and text[position] in ' \t\r\n':
-    position += 1
-  return position
-
-
-def _json_object_file(
-  path: str, lines: list[tuple[int, str]], text: str
-) -> Iterator[tuple[str, object]]:
-  """Reads a .json file that is no list: JSON lines, or an error."""
-  try:
-    value = json.loads(text)
-  except (ValueError, RecursionError):
-    yield from _json_lines(path, lines)
-    return
-  if len([line for _, line in lines if line.strip()]) == 1:
-    yield f'{path}:1', value
-    return
-  raise errors.UserError(
-    f'{path}:1: needed a JSON list of rows, got one JSON '
-    f'{type(value).__name__}: put the rows in a list, or one a line.'
-  )

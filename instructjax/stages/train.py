@@ -109,6 +109,9 @@ def _begin(stage: Stage) -> None:
   """Writes down that a stage has started, and with what."""
   workdir.write_config(stage.root, stage.config)
   orbax_io.write_json(stage.folder / 'data.json', stage.feeds.counts)
+  bad = ''.join(json.dumps(row) + '\n' for row in stage.feeds.bad_rows())
+  if bad:
+    (stage.folder / 'bad_rows.jsonl').write_text(bad)
 
 
 def _prepare(root, config, feeds) -> Stage:

@@ -5,6 +5,7 @@ DIR/microworld/*.jsonl       records of a run that brings none
 DIR/evaluation/              what its models answered (stages/measure.py)
 DIR/<stage>/config.json      resolved; a started stage keeps its config
            /data.json        what was read, dropped and truncated
+           /bad_rows.jsonl   rows that were skipped, if the config asks for it
            /metrics.jsonl, samples.jsonl, tensorboard/
            /checkpoints/, frozen/
            /epochs/001/ ...  models by epoch, where the config asks for them
@@ -132,6 +133,7 @@ _LATER = {
   'frozen': {'dtype': 'auto', 'over': 'fsdp', 'offload': False},
   'optimizer_dtype': 'float32',
 }
+_LATER_IN_DATA = {'on_bad_row': 'refuse', 'max_bad_share': 0.01}
 
 
 def _difference(old: Plain, new: Plain) -> str | None:
@@ -140,6 +142,8 @@ def _difference(old: Plain, new: Plain) -> str | None:
   old = {key: value for key, value in old.items() if key not in _FREE}
   new = {key: value for key, value in new.items() if key not in _FREE}
   old = {key: x for key, x in _LATER.items() if key in new} | old
+  if 'data' in old:
+    old['data'] = _LATER_IN_DATA | old['data']
   if old.get('model') and new.get('model'):
     known = model_config.with_defaults(old['model'])
     model = {

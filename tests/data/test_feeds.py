@@ -19,9 +19,12 @@ def folder(tmp_path_factory):
   return runs.write_records(tmp_path_factory.mktemp('records'))
 
 
-def _feeds(folder='', *, seed=0, fraction=0.1, pending=(), **specs):
+def _feeds(
+  folder='', *, seed=0, fraction=0.1, pending=(), on_bad_row='refuse', **specs
+):
   data = dict.fromkeys(ALL_KINDS, '') | {k: str(v) for k, v in specs.items()}
   data |= {'folder': str(folder), 'validation_fraction': fraction}
+  data |= {'on_bad_row': on_bad_row, 'max_bad_share': 0.1}
   return feeds_lib.Feeds(data, seed=seed, pending=pending)
 
 
@@ -53,7 +56,7 @@ def test_what_nobody_named_is_asked_for(folder, tmp_path):
 def test_files_are_read_and_split_once(folder, monkeypatch):
   feeds = _feeds(folder)
   first = feeds.records('demonstrations')
-  monkeypatch.setattr(feeds_lib.records, 'load', None)
+  monkeypatch.setattr(feeds_lib.records, 'gather', None)
   again = feeds.records('demonstrations')
   assert all(a is b for a, b in zip(first, again, strict=True))
   train, valid = first
@@ -89,6 +92,22 @@ def test_rows_and_counts(folder, tokenizer, caplog):
     name for kind in KINDS for name in (kind, f'{kind}/train', f'{kind}/valid')
   }
   assert caplog.text.count('data prompts/train: rows=') == 1
+
+
+def test_skipped_rows_are_counted_and_listed(folder, tokenizer, tmp_path):
+  path = tmp_path / 'mine.jsonl'
+  runs.write_jsonl(path, [{'text': f'{i}?'} for i in range(30)] + [{}])
+  with pytest.raises(errors.UserError, match='mine.jsonl:31: needed a row of'):
+    _feeds(folder, prompts=path).records('prompts')
+  feeds = _feeds(folder, prompts=path, on_bad_row='skip')
+  feeds.records('prompts')
+  assert feeds.bad_rows() == []  # nothing is encoded yet
+  feeds.prompts(tokenizer, 32)
+  counts = feeds.counts['prompts']
+  assert (counts['rows'], counts['records'], counts['bad_rows']) == (31, 30, 1)
+  (told,) = feeds.bad_rows()
+  assert (told['kind'], told['row']) == ('prompts', f'{path}:31')
+  assert told['reason'].startswith('needed a row of prompts')
 
 
 def test_a_validation_side_may_be_empty(folder, tokenizer):

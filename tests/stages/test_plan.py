@@ -175,6 +175,18 @@ def test_a_trace_can_be_asked_for_at_any_time(plan, tmp_path, done):
   assert json.loads(path.read_text()) == old
 
 
+def test_runs_from_before_bad_rows_could_be_skipped_go_on(plan, tmp_path):
+  _begin(tmp_path, 'pretrain', of='pretrain', done=False)
+  path = tmp_path / 'pretrain' / 'config.json'
+  old = json.loads(path.read_text())
+  del old['data']['on_bad_row'], old['data']['max_bad_share']
+  path.write_text(json.dumps(old))
+  assert plan('pretrain') == ['pretrain']
+  # They were refused then.
+  with pytest.raises(errors.UserError, match="on_bad_row: 'refuse' -> 'skip'"):
+    plan('pretrain', data__on_bad_row='skip')
+
+
 def test_a_stage_under_way_keeps_its_config_in_any_run(plan, tmp_path):
   _begin(tmp_path, 'pretrain', done=False)
   with pytest.raises(errors.UserError, match='num_epochs: 1.0 -> 2.0'):
