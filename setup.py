@@ -27,6 +27,7 @@ INSTALL_REQUIRES = [
   'array_record>=0.8.3',
   'chex>=0.1.92',
   'einops>=0.8.1',
+  'eldc>=0.4',
   'flax>=0.12.8',
   'grain>=0.2.18',
   # Preparing a dataset by tensorflow-datasets imports it without saying so.
@@ -39,7 +40,9 @@ INSTALL_REQUIRES = [
   'numpy>=2.0',
   'optax>=0.2.8',
   'orbax-checkpoint>=0.12.8',
+  'phonenumberslite>=9.0',
   'pyarrow>=20.0',
+  'python-stdnum>=2.2',
   'safetensors>=0.6',
   'sentencepiece>=0.2.1',
   'tensorboardX>=2.6.4',

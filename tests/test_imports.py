@@ -30,7 +30,7 @@ LAYERS = (
     },
   ),
   ('arrays', {'models', 'losses', 'data', 'microworld', 'checkpoints'}),
-  ('behaviour', {'rewards', 'sampling'}),
+  ('behaviour', {'rewards', 'sampling', 'curation'}),
   (
     'runs',
     {'config', 'stages', 'trainer', 'tasks', 'evaluation', 'planning'},
@@ -49,6 +49,7 @@ FORBIDDEN = {
   'losses': {'models', 'data', 'microworld', 'checkpoints'},
   'data': {'models', 'losses', 'checkpoints'},
   'checkpoints': {'losses', 'data', 'microworld'},
+  'curation': {'models', 'losses', 'checkpoints', 'rewards', 'sampling'},
 }
 # Only these see a config; everything else takes plain arguments.
 CONFIG_READERS = LAYERS[-1][1] | {'config', 'stages', 'planning'}

@@ -188,12 +188,11 @@ def gather(
   def on_broken(location: str, reason: str) -> None:
     if on_bad_row != 'skip':
       raise errors.UserError(f'{location}: {reason}')
-    found.rows += 1
     found.bad_rows += 1
     if len(found.bad) < LISTED:
       found.bad.append((location, reason))
 
-  found_in = paths(kind, spec)
+  good, found_in = 0, paths(kind, spec)
   for path in found_in:
     for location, row in sources.read_rows(path, on_broken, tfds_dir):
       try:
@@ -201,12 +200,13 @@ def gather(
       except ValueError as error:
         on_broken(location, str(error))
         continue
-      found.rows += 1
+      good += 1
       for part in parts:
-        if isinstance(part, str):
+        if type(part) is str:
           found.left_out[part] += 1
         else:
           found.records.append(part)
+  found.rows = good + found.bad_rows
   _check_enough(found, kind, found_in, max_bad_share)
   return found
 
@@ -271,7 +271,9 @@ def read(kind: str, row: object, location: str) -> list[Record | str]:
       'the keys or convert the file.'
     )
   build = _BUILDERS[kind]
-  return [p if isinstance(p, str) else build(p, location) for p in parts]
+  if len(parts) == 1 and type(parts[0]) is dict:
+    return [build(parts[0], location)]
+  return [p if type(p) is str else build(p, location) for p in parts]
 
 
 def _prompt(row: layouts.Row, location: str) -> Prompt:

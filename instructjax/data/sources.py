@@ -272,11 +272,10 @@ def read_rows(
     UserError: broken JSON or gzip, bytes that are not UTF-8; no row at all.
   """
   plain = path.removesuffix('.gz')
-  rows = 0
+  rows, broken = 0, []
 
   def count_broken(location: str, reason: str) -> None:
-    nonlocal rows
-    rows += 1
+    broken.append(location)
     on_broken(location, reason)
 
   if tfds_source.is_spec(path):
@@ -295,7 +294,7 @@ def read_rows(
   for location, value in values:
     rows += 1
     yield location, value
-  if not rows:
+  if not rows and not broken:
     raise errors.UserError(
       f'{path}:1: needed at least one row, got none: fill it or leave it out.'
     )

@@ -281,6 +281,19 @@ def test_text_files_are_for_pretraining_only(tmp_path):
     records.load('prompts', str(tmp_path))
 
 
+@pytest.mark.parametrize(
+  ('kind', 'row'),
+  [
+    ('prompts', {'text': 'a'}),
+    ('demonstrations', {'prompt': 'a', 'response': 'b'}),
+    ('comparisons', PAIR),
+  ],
+)
+def test_a_key_of_anothers_does_not_pass_for_messages(tmp_path, kind, row):
+  (found,) = _load(tmp_path, kind, row | {'conversation': [['user', 'x']]})
+  assert found.conversation is None and records.asked(found) == 'a'
+
+
 def test_unknown_kind(tmp_path):
   with pytest.raises(errors.UserError, match="Did you mean 'prompts'"):
     records.load('prompt', str(tmp_path))

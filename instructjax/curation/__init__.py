@@ -1,0 +1,1 @@
+"""The paper's rules for prompt data."""
