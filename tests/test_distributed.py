@@ -52,6 +52,7 @@ def _settings(data, folder, rule) -> list[str]:
   for stage in ('pretrain', 'sft'):
     keys |= {f'stages.{stage}.{key}': value for key, value in _SHORT.items()}
   keys |= {
+    'stages.pretrain.model.num_layers': 1,
     'stages.pretrain.optimizer': 'adam',
     'stages.sft.num_epochs': 1.0,
     'data.validation_fraction': 0.0,

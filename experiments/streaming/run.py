@@ -95,8 +95,15 @@ def feeds_of(spec: str, above: int) -> feeds_lib.Feeds:
   data = dict.fromkeys(
     ('folder', 'demonstrations', 'comparisons', 'prompts', 'public_tasks'), ''
   )
-  data |= {'pretraining': spec, 'validation_fraction': 0.01}
-  return feeds_lib.Feeds(data | {'stream_above_bytes': above})
+  data |= {
+    'pretraining': spec,
+    'validation_fraction': 0.01,
+    'on_bad_row': 'refuse',
+    'max_bad_share': 0.0,
+    'stream_above_bytes': above,
+    'tfds_dir': '',
+  }
+  return feeds_lib.Feeds(data)
 
 
 def first_batch(spec: str, tokenizer, above: int) -> dict[str, object]:

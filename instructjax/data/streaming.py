@@ -233,10 +233,12 @@ class Lanes:
     seed: int,
     finish: Callable[[Rows], Rows] = dict,
   ):
-    self.text, self.lanes, self.seed = text, lanes, seed
-    self.finish = finish
+    self.text, self.lanes, self.finish = text, lanes, finish
     self.num_rows = text.num_rows
     self._open: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray]] = {}
+    order = functools.partial(_order, text.num_blocks, seed)
+    # Batches run across the seam of two epochs, seldom of more.
+    self._order = functools.lru_cache(maxsize=2)(order)
     self._lock = threading.Lock()  # a loader's thread reads ahead
 
   def places(self, positions: np.ndarray) -> np.ndarray:
@@ -249,8 +251,7 @@ class Lanes:
     found = np.stack([epochs, groups, first + inside % width, inside // width])
     for epoch in np.unique(epochs):
       chosen = epochs == epoch
-      order = _order(blocks, self.seed, int(epoch))
-      found[2, chosen] = order[found[2, chosen]]
+      found[2, chosen] = self._order(int(epoch))[found[2, chosen]]
     return found.T
 
   def rows_at(self, positions: np.ndarray) -> Rows:
@@ -285,9 +286,6 @@ class Lanes:
     return dict(self._open)
 
 
-@functools.lru_cache(maxsize=4)
 def _order(blocks: int, seed: int, epoch: int) -> np.ndarray:
   """Returns the order of an epoch's blocks, a function of its arguments."""
-  order = np.random.default_rng((seed, epoch)).permutation(blocks)
-  order.flags.writeable = False  # shared by every caller of the cache
-  return order
+  return np.random.default_rng((seed, epoch)).permutation(blocks)
