@@ -14,7 +14,7 @@ from instructjax import errors
 from instructjax import main
 from tests import runs
 
-MODULES = ('instructjax.main', 'instructjax.generate')
+MODULES = ('instructjax.main', 'instructjax.generate', 'instructjax.prepare')
 
 
 @pytest.mark.parametrize('module', MODULES)
