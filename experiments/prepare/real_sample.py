@@ -18,6 +18,11 @@ import unicodedata
 
 Row = dict[str, Any]
 
+# Where a row has what it asks, in one layout or the other; in some of these the
+# answer follows. Sources that are copied in other forms have none.
+_ASKED = 'text', 'instruction', 'prompt'
+_ANSWER = ' ### Assistant:'
+_PLAIN = 'oasst', 'dolly', 't0', 'tatoeba'
 _SHARE_AGAIN, _SHARE_PERSONAL, _SHARE_HARMLESS = 0.06, 0.04, 0.04
 _AGAIN: dict[str, Callable[[str], str]] = {
   'the same': lambda text: text,
@@ -73,6 +78,10 @@ def prompts(data: pathlib.Path) -> dict[str, list[Row]]:
     't0': t0,
     'tatoeba': [{'text': line} for line in french.splitlines() if line],
     'few_shot': list(_few_shot(data)),
+    'long': [
+      {'text': '\n\n'.join(row['prompt'] for row in t0[i::400])}
+      for i in range(5)
+    ],
   }
 
 
@@ -80,33 +89,41 @@ def log(data: pathlib.Path, seed: int) -> tuple[list[Row | str], list[Row]]:
   """Returns the lines of a raw log, and for each of them what was planted.
 
   Returns:
-    Rows, and some lines that are none; {"source", "again", "of", "personal",
-    "harmless"} for each.
+    Rows, and some lines that are none; for each {"source"}, with "again" (in
+    which form) and "of" (which line) for what is there already, "personal"
+    (kind) and "said" for personal information, "harmless" for numbers.
   """
   draw = random.Random(seed)
   found: list[tuple[Row | str, Row]] = []
   users = [f'u{i}' for i in range(1500)]
   weights = [1 / (i + 1) for i in range(len(users))]
+
+  def add(row: Row, told: Row) -> None:
+    user = draw.choices(users, weights)[0]
+    found.append(({**_log_fields(draw, user), **row}, told))
+
   for source, rows in prompts(data).items():
     for row in rows:
-      user = draw.choices(users, weights)[0]
-      told = {'source': source}
-      row = {**_log_fields(draw, user), **row}
-      if 'text' in row and source != 'few_shot':
-        row['text'] = _with_numbers(draw, row['text'], told)
-      found.append((row, told))
-      if (
-        'text' in row and 'examples' not in row and draw.random() < _SHARE_AGAIN
-      ):
+      told: Row = {'source': source}
+      (name,) = [k for k in _ASKED if k in row and isinstance(row[k], str)] or [
+        ''
+      ]
+      if name and source != 'few_shot':
+        row = {**row, name: _with_numbers(draw, row[name], told)}
+      add(row, told)
+      if source in _PLAIN and draw.random() < _SHARE_AGAIN:
         how = draw.choice(list(_AGAIN))
-        text = _AGAIN[how](row['text'])
-        again = {**row, **_log_fields(draw, draw.choice(users)), 'text': text}
-        found.append((again, {**told, 'again': how, 'of': row['text']}))
+        text = _AGAIN[how](row[name])
+        add({**row, name: text}, {'source': source, 'again': how, 'of': told})
   found += [
     (line, {'source': 'broken'})
     for line in ('{"text": "half a', '{"txt": "no prompt"}', '["no", "row"]')
   ]
   draw.shuffle(found)
+  numbers = {id(told): number for number, (_, told) in enumerate(found, 1)}
+  for _, told in found:
+    if 'of' in told:
+      told['of'] = numbers[id(told['of'])]
   return [row for row, _ in found], [told for _, told in found]
 
 
@@ -128,14 +145,19 @@ def _log_fields(draw: random.Random, user: str) -> Row:
 
 
 def _with_numbers(draw: random.Random, text: str, told: Row) -> str:
+  """Returns a text with something behind its question, most often nothing."""
   chance = draw.random()
+  if chance >= _SHARE_PERSONAL + _SHARE_HARMLESS:
+    return text
   if chance < _SHARE_PERSONAL:
     told['personal'] = draw.choice(list(_PERSONAL))
-    return f'{text} {_PERSONAL[told["personal"]](draw)}'
-  if chance < _SHARE_PERSONAL + _SHARE_HARMLESS:
+    said = _PERSONAL[told['personal']](draw)
+  else:
+    said = draw.choice(_HARMLESS)(draw)
     told['harmless'] = True
-    return f'{text} {draw.choice(_HARMLESS)(draw)}'
-  return text
+  told['said'] = said
+  question, mark, answer = text.partition(_ANSWER)
+  return f'{question} {said}{mark}{answer}'
 
 
 def _rows(path: pathlib.Path) -> list[Any]:

@@ -61,7 +61,7 @@ def dropped(out: pathlib.Path) -> dict[str, dict[str, str | None]]:
   return found
 
 
-def check(out: pathlib.Path) -> dict[str, int]:
+def check(out: pathlib.Path, min_chars=64, min_share=0.8) -> dict[str, int]:
   """Counts what must not be: users in two splits, twins, PII in training."""
   users, keys, personal = collections.defaultdict(set), [], 0
   for name in settings.FILES:
@@ -71,7 +71,7 @@ def check(out: pathlib.Path) -> dict[str, int]:
         users[row['user_id']].add(split)
       keys.append(rules.comparison_key(row['text']))
       personal += split == 'train' and bool(pii.find(row['text']))
-  twins = find_twins(keys, 64, 0.8)
+  twins = find_twins(keys, min_chars, min_share)
   return {
     'prompts': len(keys),
     'users': len(users),
@@ -129,15 +129,16 @@ def microworld(workdir: pathlib.Path) -> dict:
     'near_duplicates_planted': len(again),
     'personal_planted': len(personal),
   }
-  short = ['--config.min_chars=24', '--config.min_share=1.0']
-  for name, more in {'default': [], 'whole_prompt_of_24': short}.items():
+  limits = {'default': (64, 0.8), 'whole_prompt_of_24': (24, 1.0)}
+  for name, (chars, share) in limits.items():
     out = workdir / f'microworld_{name}'
+    more = f'--config.min_chars={chars}', f'--config.min_share={share}'
     ledger = command(folder, out, *more)
     gone = dropped(out)
     twins = set(gone['common_prefix'])
     told[name] = {
       'ledger': ledger,
-      'checks': check(out),
+      'checks': check(out, chars, share),
       'near_duplicates_dropped': len(again & twins),
       'others_dropped_as_twins': len(twins - again),
       'personal_dropped': len(personal & set(gone['pii'])),
@@ -169,12 +170,6 @@ def real(workdir: pathlib.Path, data: pathlib.Path) -> dict:
   ledger = command(log, out, '--config.on_bad_row=skip')
   gone = dropped(out)
   fate = {place: rule for rule, places in gone.items() for place in places}
-  of_plants: dict[str, dict] = {'again': {}, 'personal': {}, 'harmless': {}}
-  for kind, counts in of_plants.items():
-    for place, entry in planted.items():
-      if kind in entry:
-        by_rule = counts.setdefault(str(entry[kind]), collections.Counter())
-        by_rule[fate.get(place, 'written')] += 1
   by_source = collections.defaultdict(collections.Counter)
   for place, entry in planted.items():
     by_source[entry['source']]['rows'] += 1
@@ -186,10 +181,52 @@ def real(workdir: pathlib.Path, data: pathlib.Path) -> dict:
   return {
     'ledger': ledger,
     'checks': check(out),
-    'fate_of_what_was_planted': of_plants,
+    'again': repeated(log, told, fate),
+    'personal': numbers(told, out, 'personal'),
+    'harmless': numbers(told, out, 'harmless'),
     'by_source': by_source,
     'sweep': sweep(texts),
   }
+
+
+def repeated(log: pathlib.Path, told: Sequence[Mapping], fate: Mapping) -> dict:
+  """Counts pairs of a prompt and the same in another form, by form: of how
+  many one was dropped as the other's twin, and how many both stayed because
+  the shorter has less than 64 characters, or for no such reason."""
+  texts = log.read_text('utf-8').split('\n')
+  found = collections.defaultdict(collections.Counter)
+  for i, entry in enumerate(told, 1):
+    if 'again' not in entry:
+      continue
+    pair = i, entry['of']
+    if any(fate.get(f'{log}:{n}') == 'common_prefix' for n in pair):
+      found[entry['again']]['dropped'] += 1
+      continue
+    keys = [
+      rules.comparison_key(rows.parse(json.loads(texts[n - 1]), 'x:1')[0].text)
+      for n in pair
+    ]
+    short = min(map(len, keys)) < 64
+    found[entry['again']]['short' if short else 'missed'] += 1
+  return found
+
+
+def numbers(told: Sequence[Mapping], out: pathlib.Path, kind: str) -> dict:
+  """Counts what was planted and stands in training and other files."""
+  texts = {
+    name: '\n'.join(row['text'] for row in lines(out / f'{name}.jsonl'))
+    for name in settings.FILES
+  }
+  found = collections.defaultdict(collections.Counter)
+  for entry in told:
+    if kind in entry:
+      counts = found[str(entry[kind])]
+      counts['planted'] += 1
+      for name, text in texts.items():
+        if entry['said'] in text:
+          training = name.endswith('_train')
+          counts['in training' if training else 'in other files'] += 1
+  return found
 
 
 def main() -> int:

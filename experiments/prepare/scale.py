@@ -65,12 +65,14 @@ def measure(command: list[str]) -> dict[str, float]:
 
   watcher = threading.Thread(target=watch)
   watcher.start()
-  said = process.stderr.read()
+  with process.stderr:
+    said = process.stderr.read()
   _, status, usage = os.wait4(process.pid, 0)
+  process.returncode = os.waitstatus_to_exitcode(status)
   wall = time.perf_counter() - began
   ended.set()
   watcher.join()
-  if status:
+  if process.returncode:
     raise SystemExit(said.decode())
   return {
     'wall_seconds': round(wall, 2),
