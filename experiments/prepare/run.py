@@ -4,9 +4,9 @@
 
 Writes both logs to DIR, runs the command on each, compares what was dropped
 with what was planted, and tries other lengths of a common prefix. Writes
-results.json and figures/ beside this file. The folder of --data holds public
-data sets that are no part of this project; without it only the microworld is
-run.
+results.json, and both logs' tables and figures, beside this file. The folder
+of --data holds public data sets that are no part of this project; without it
+only the microworld is run.
 """
 
 from __future__ import annotations
@@ -245,10 +245,9 @@ def main() -> int:
     shown['real'] = options.workdir / 'real_out'
   path.write_text(json.dumps(results, indent=1) + '\n')
   for name, out in shown.items():
-    shutil.copytree(
-      out / 'figures', _HERE / 'figures' / name, dirs_exist_ok=True
-    )
-    shutil.copy(out / 'stats.md', _HERE / 'figures' / name / 'stats.md')
+    figures = _HERE / name / 'figures'
+    shutil.copytree(out / 'figures', figures, dirs_exist_ok=True)
+    shutil.copy(out / 'stats.md', _HERE / name / 'stats.md')
   return 0
 
 
