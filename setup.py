@@ -24,11 +24,14 @@ def _long_description() -> str:
 # with, the rest where the few calls used here were what they are now. JAX stays
 # open upwards: 0.10 is the last line for Python 3.11, 0.12 needs Python 3.12.
 INSTALL_REQUIRES = [
+  'array_record>=0.8.3',
   'chex>=0.1.92',
   'einops>=0.8.1',
   'eldc>=0.4',
   'flax>=0.12.8',
   'grain>=0.2.18',
+  # Preparing a dataset by tensorflow-datasets imports it without saying so.
+  'importlib_resources>=6.0',
   'jax>=0.10',
   'jinja2>=3.1.6',
   'matplotlib>=3.9',
@@ -38,10 +41,14 @@ INSTALL_REQUIRES = [
   'optax>=0.2.8',
   'orbax-checkpoint>=0.12.8',
   'phonenumberslite>=9.0',
+  'pyarrow>=20.0',
   'python-stdnum>=2.2',
   'safetensors>=0.6',
   'sentencepiece>=0.2.1',
   'tensorboardX>=2.6.4',
+  # Of it the reader alone, which needs no TensorFlow; array_record is its and
+  # grain's own dependency.
+  'tensorflow-datasets>=4.9.10',
   'tokenizers>=0.22',
   'tqdm>=4.67',
 ]

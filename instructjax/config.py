@@ -37,6 +37,11 @@ SIZES = (
 )
 # A data folder of this name is the world that the run generates for itself.
 MICROWORLD = 'microworld'
+# Keys of config.data that say how to read it, not where it is.
+HOW_TO_READ = (
+  *('validation_fraction', 'on_bad_row', 'max_bad_share'),
+  *('stream_above_bytes', 'tfds_dir'),
+)
 # Sections that a stage takes over from the run it is a part of.
 SHARED = (
   'seed',
@@ -75,7 +80,7 @@ def load(spec: str, overridden: Iterable[str] = ()) -> ConfigDict:
   config = get_config(*([arg] if arg else []))
   named = any(word.startswith('data=') for word in arg.split(','))
   own = {k for k in overridden if k.startswith('data.')} - {
-    'data.validation_fraction'
+    f'data.{key}' for key in HOW_TO_READ
   }
   if own and not named and config.data.folder == MICROWORLD:
     config = get_config(f'{arg},data=')
@@ -186,9 +191,10 @@ def common(size: str, words: Mapping[str, str]) -> dict[str, Any]:
   vocab_size = 1280 if micro else 1024 if size == 'tiny' else 50257
   return {
     'seed': 0,
-    # Records, each a path, glob, folder or comma-separated list; what is not
-    # given is looked for by name in `folder`. 'microworld' is no folder of
-    # yours (that would be ./microworld) but the world the run generates.
+    # Records, each a path, glob, folder, tfds:NAME:SPLIT or comma-separated
+    # list, or a mixture with weights, A=0.8,B=0.2 (docs/sources.md). What is
+    # not given is looked for by name in `folder`. 'microworld' is no folder
+    # of yours (that would be ./microworld) but the world the run generates.
     'data': {
       'folder': words['data'],
       'pretraining': '',
@@ -196,8 +202,16 @@ def common(size: str, words: Mapping[str, str]) -> dict[str, Any]:
       'comparisons': '',
       'prompts': '',
       'public_tasks': '',
+      # Where datasets named as tfds:NAME:SPLIT lie; '': TFDS's own default.
+      'tfds_dir': '',
       # Share of the users, labelers or prompts held out for validation.
       'validation_fraction': 0.1,
+      # A row that is broken or no record: 'refuse' it, or 'skip' and list it.
+      'on_bad_row': 'refuse',
+      # Share of a kind's rows that may be skipped; more are refused.
+      'max_bad_share': 0.01,
+      # Pretraining text of more is read as training goes on, not loaded.
+      'stream_above_bytes': 256 * 2**20,
     },
     # The vocabulary of a tokenizer trained on the run's own text.
     'tokenizer': {'vocab_size': vocab_size},
@@ -270,7 +284,8 @@ def stage_configs(
 
 def as_stage(config: ConfigDict) -> ConfigDict:
   """Returns a config's own keys, without what the run around it decides."""
-  own = ConfigDict(config.to_dict())
+  # A mixture of sources has their paths as keys.
+  own = ConfigDict(config.to_dict(), allow_dotted_keys=True)
   for key in (*SHARED, *OF_THE_RUN):
     if key in own:
       del own[key]
@@ -298,6 +313,10 @@ def override(config: ConfigDict, key: str, text: str) -> None:
         f'{errors.nearest(name, known)} It has: {", ".join(sorted(known))}.'
       )
     parent, node, path = node, node[name], f'{path}.{name}'
+  if isinstance(node, ConfigDict) and sections == ['data']:
+    with parent.ignore_type():  # A mixture gives way to another source.
+      parent[last] = text
+    return
   if isinstance(node, ConfigDict):
     raise errors.UserError(
       f'--config.{key} is a section: set one of its keys'

@@ -108,7 +108,7 @@ def command(argv: Sequence[str]) -> int:
     flags = [f'--runner={known.runner}', *of_beam]
     run = functools.partial(beam.run, flags=flags)
   else:
-    paths = records.files('prompts', known.prompts)
+    paths = records.paths('prompts', known.prompts)
     scanned = pipeline.scan(paths)
     workers = config.workers or os.cpu_count() or 1
     run = functools.partial(pipeline.run, workers=workers)

@@ -189,6 +189,12 @@ def _texts(tokens, mask, decode) -> list[str]:
   return [decode(row[keep].tolist()) for row, keep in rows]
 
 
+def files(spec: str) -> dict[str, list[str]]:
+  """Returns {file: [file]} of a function that is given as a file."""
+  where = spec.rpartition(':')[0]
+  return {where: [where]} if where.endswith('.py') else {}
+
+
 def load_function(spec: str) -> Callable:
   """Imports 'package.module:name' or 'path/to/file.py:name'.
 

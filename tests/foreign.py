@@ -64,6 +64,7 @@ def write(folder: pathlib.Path, family: str) -> pathlib.Path:
   config = config_lib.ModelConfig(
     vocab_size=tokenizer.vocab_size, **_SIZES, **_OPTIONS[family]
   )
-  params = transformer.init(config, jax.random.key(0))
+  init = jax.jit(transformer.init, static_argnums=0)
+  params = init(config, jax.random.key(0))
   hf.save_pretrained(folder, config, params, family=family, tokenizer=tokenizer)
   return folder

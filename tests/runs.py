@@ -26,11 +26,6 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 STAGES = ('pretrain', 'sft', 'reward_model', 'ppo_ptx')
 ITERATIONS = 6
 
-# These programs run for milliseconds and compile for seconds.
-_XLA_FLAGS = (
-  '--xla_backend_optimization_level=0'
-  ' --xla_force_host_platform_device_count={devices}'
-)
 _MODEL = {
   'num_layers': 2,
   'd_model': 32,
@@ -192,12 +187,15 @@ def start(
   args: Sequence[object], devices: int = 1, **options
 ) -> subprocess.Popen:
   """Starts Python as a user would, in a process group of its own."""
-  flags = _XLA_FLAGS.format(devices=devices)
+  flags = [
+    os.environ.get('XLA_FLAGS', ''),
+    f'--xla_force_host_platform_device_count={devices}',
+  ]
   cache = '-Wignore:Error reading persistent compilation cache entry'
   return subprocess.Popen(
     [sys.executable, '-W', 'error', cache, *map(str, args)],
     cwd=ROOT,
-    env={**os.environ, 'PYTHONPATH': str(ROOT), 'XLA_FLAGS': flags},
+    env={**os.environ, 'PYTHONPATH': str(ROOT), 'XLA_FLAGS': ' '.join(flags)},
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     start_new_session=True,

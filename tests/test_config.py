@@ -126,6 +126,7 @@ def test_without_data_tiny_lives_in_the_microworld():
   [
     ('', [], 'microworld', 48),
     ('', ['seed', 'data.validation_fraction'], 'microworld', 48),
+    ('', ['data.on_bad_row', 'data.max_bad_share'], 'microworld', 48),
     ('', ['data.prompts'], '', 96),
     (':tiny', ['data.folder'], '', 96),
     (':data=microworld', ['data.prompts'], 'microworld', 48),
@@ -201,3 +202,28 @@ def test_a_stage_takes_the_runs_shared_sections(monkeypatch):
 )
 def test_the_first_difference(old, new, said):
   assert config_lib.first_difference(old, new) == said
+
+
+MIXED = """
+import ml_collections
+from instructjax import config as config_lib
+
+def get_config(arg='tiny'):
+  size, words = config_lib.parse_arg(arg)
+  shared = config_lib.common(size, words)
+  shared['data']['pretraining'] = {'books/*.txt': 0.8, 'tfds:c4/en:train': 0.2}
+  own = {'stage': 'pretrain', 'init_from': {'policy': ''}, 'stages': {}}
+  return ml_collections.ConfigDict(own | shared, allow_dotted_keys=True)
+"""
+
+
+def test_a_config_may_hold_a_mixture_of_sources(tmp_path):
+  path = tmp_path / 'mixed.py'
+  path.write_text(MIXED)
+  config = config_lib.load(f'{path}:tiny,data=')
+  plain = config_lib.resolve_stage(config, 'pretrain')
+  mixture = {'books/*.txt': 0.8, 'tfds:c4/en:train': 0.2}
+  assert plain['data']['pretraining'] == mixture
+  assert config_lib.as_stage(config).stage == 'pretrain'
+  config_lib.override(config, 'data.pretraining', 'a.txt=1,b.txt=2')
+  assert config.data.pretraining == 'a.txt=1,b.txt=2'

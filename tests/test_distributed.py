@@ -46,14 +46,17 @@ def _free_port(low: int = 0) -> int:
 
 def _settings(data, folder, rule) -> list[str]:
   """The command line of a whole run in few programs: a Python rule scores, and
-  nothing is held out. Its parameters are split between the processes."""
+  nothing is held out. Its parameters are split between the processes, and each
+  reads its share of the text as it goes."""
   keys = dict(_SHORT)
   for stage in ('pretrain', 'sft'):
     keys |= {f'stages.{stage}.{key}': value for key, value in _SHORT.items()}
   keys |= {
+    'stages.pretrain.model.num_layers': 1,
     'stages.pretrain.optimizer': 'adam',
     'stages.sft.num_epochs': 1.0,
     'data.validation_fraction': 0.0,
+    'data.stream_above_bytes': 0,
     'reward_function': f'{rule}:short',
     'ema_decay': 0.0,
     'hyper.num_minibatches': 1,

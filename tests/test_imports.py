@@ -163,8 +163,8 @@ def test_the_package_imports_modules_not_names():
     (
       'data',
       {
-        *('absl', 'grain', 'jinja2', 'numpy', 'sentencepiece', 'tokenizers'),
-        'tqdm',
+        *('absl', 'grain', 'jinja2', 'numpy', 'pyarrow', 'sentencepiece'),
+        *('array_record', 'tensorflow_datasets', 'tokenizers', 'tqdm'),
       },
     ),
     ('errors', set()),
@@ -205,7 +205,21 @@ def test_nothing_imports_what_lies_outside_the_package():
 
 def test_no_tensorflow():
   for module in MODULES:
-    assert not _external(module) & {'tensorflow', 'tensorflow_datasets'}, module
+    assert 'tensorflow' not in _external(module), module
+    named = 'tensorflow_datasets' in _external(module)
+    assert not named or module == f'{PACKAGE}.data.tfds_source', module
+
+
+def test_the_readers_of_datasets_come_when_they_are_called(run_python):
+  code = """
+import sys
+from instructjax.data import feeds
+slow = {'tensorflow_datasets', 'tensorflow'} & set(sys.modules)
+assert not slow, slow
+import tensorflow_datasets
+assert 'tensorflow' not in sys.modules
+"""
+  run_python(code)
 
 
 def test_public_things_have_docstrings():

@@ -215,6 +215,24 @@ def test_a_python_function_in_the_place_of_the_reward_model(run, tmp_path):
   assert line['objective/scores'] < 0
 
 
+def test_skipped_rows_are_listed_beside_the_stage(tmp_path):
+  data = runs.write_records(tmp_path / 'data')
+  with (data / 'pretraining.jsonl').open('a') as file:
+    file.write('{"txt": "a"}\n{"text"\n')
+  more = {'num_iterations': 1, 'num_samples': 0, 'eval_every_iterations': 0}
+  more |= {'data__on_bad_row': 'skip', 'data__max_bad_share': 0.05}
+  runs.main(runs.arguments('pretrain', data, tmp_path / 'run', **more))
+  stage = tmp_path / 'run' / 'pretrain'
+  counts = _json(stage / 'data.json')['pretraining']
+  assert (counts['rows'], counts['records'], counts['bad_rows']) == (42, 40, 2)
+  told = runs.lines(stage / 'bad_rows.jsonl')
+  assert [(one['kind'], one['row']) for one in told] == [
+    ('pretraining', f'{data}/pretraining.jsonl:{number}') for number in (41, 42)
+  ]
+  assert "got 'txt': rename" in told[0]['reason']
+  assert 'broken JSON' in told[1]['reason']
+
+
 def test_several_devices_share_the_work(run, tmp_path):
   """Two devices that share parameters and rows make the same numbers as one,
   but for rounding."""

@@ -270,6 +270,8 @@ class TestManners:
     (tmp_path / 'notes.txt').write_text('no prompts')
     assert _call(tmp_path / 'notes.txt', tmp_path / 'out') == 2
     assert 'got plain text' in capsys.readouterr().err
+    assert _call('tfds:a/b:train', tmp_path / 'out') == 2
+    assert 'got a dataset of TFDS' in capsys.readouterr().err
 
   def test_the_console_script(self, log, tmp_path, capsys):
     argv = ['prepare', f'--prompts={log}', f'--out={tmp_path / "out"}']

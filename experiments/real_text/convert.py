@@ -48,6 +48,7 @@ from instructjax import cli
 from instructjax import errors
 from instructjax.data import layouts
 from instructjax.data import sources
+from instructjax.data.rows import compared
 
 Record = dict[str, Any]
 Converter = Callable[[Any], list[Record | str]]
@@ -128,7 +129,7 @@ def hh(row: Record) -> list[Record | str]:
     turns = re.findall(r'(?:^|\n\n)(Human|Assistant):', dialogue)
     if turns != ['Human', 'Assistant']:
       return ['more than one turn']
-  pair = layouts.to_comparison(row)
+  pair = compared.pair(row)
   return [_comparison(pair['prompt'], pair['responses'], pair['ranks'], 'hh')]
 
 

@@ -44,11 +44,11 @@ def find(spec: str) -> list[str]:
     UserError: nothing matches, or a file has an unknown ending.
   """
   if not is_remote(spec):
-    return records.files('prompts', spec)
+    return records.paths('prompts', spec)
   found = []
   for part in spec.split(','):
     if not is_remote(part):
-      found += records.files('prompts', part)
+      found += records.paths('prompts', part)
       continue
     try:
       (matched,) = FileSystems.match([part])

@@ -17,17 +17,18 @@ import functools
 import re
 import unicodedata
 
-# A letter of a script that puts spaces between words: a number that follows it
-# at once is part of a word. Thai, Chinese, Japanese and Korean do not.
-LETTER = r'[A-Za-z_\u00aa-\u0dff]'
+# A letter or digit of a script that puts spaces between words. A number right
+# after one is part of a word; after a Thai, Chinese, Japanese or Korean letter
+# it is not.
+WORD = r'[^\W\u0e00-\u0eff\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7af]'
 # What stands between two digits of one number, at most three of them.
 GAP = r'[ \u00a0\u202f.\-\u2010\u2011\u2013/()]{0,3}'
 _CANDIDATE = re.compile(
-  rf'(?<!{LETTER})(?<![\d@#$\u20ac\u00a3\u00a5=*^/\u2013-])'
+  rf'(?<!{WORD})(?<![@#$\u20ac\u00a3\u00a5=*^/\u2013-])'
   r'(?<!\d[ \u00a0.,:])'
   rf'[+\uff0b(]{{0,2}}\d(?:{GAP}\d){{6,16}}'
   r'(?:,? ?(?:x|ext\.?|extension|poste|durchwahl) ?\d{1,5})?'
-  rf'(?!{LETTER})(?![\d@%=\u20ac]|[.,:/+*^-]\d| ?[*^=])',
+  rf'(?!{WORD})(?![@%=\u20ac]|[.,:/+*^-]\d| ?[*^=])',
   re.IGNORECASE,
 )
 _EXTENSION = re.compile(r',? ?[a-z]+\.? ?\d+$', re.IGNORECASE)
@@ -45,7 +46,7 @@ _DAY = r'(?:0?[1-9]|[12]\d|3[01])'
 _DATE = re.compile(
   r'[1-3]\d{3} ?[-\u2013] ?[1-3]\d{3}|'  # 3000-2350 BC
   rf'{_YEAR}(?P<a>[-./]){_DAY}(?P=a){_DAY}(?:\D.*)?'
-  rf'|{_DAY}(?P<b>[-./ ]){_DAY}(?P=b){_YEAR}(?:\D.*)?'
+  rf'|{_DAY}(?P<b>[-./] ?| ){_DAY}(?P=b){_YEAR}(?:\D.*)?'
 )
 _AMERICAN = re.compile(
   r'(?:1[-. ]?)?(?:\([2-9]\d\d\)[- ]?|[2-9]\d\d(?P<gap>[-./]))'

@@ -18,24 +18,17 @@ from collections.abc import Collection, Iterable, Iterator
 import functools
 import ipaddress
 import re
+import types
 from typing import NamedTuple
 
 from instructjax import errors
 from instructjax.curation import names
 from instructjax.curation import phones
 
-DEFAULT_KINDS = (
-  'email',
-  'phone',
-  'credit_card',
-  'iban',
-  'ssn',
-  'ip_address',
-)
+DEFAULT_KINDS = 'email', 'phone', 'credit_card', 'iban', 'ssn', 'ip_address'
 KINDS = (*DEFAULT_KINDS, 'street_address', 'person')
 
-
-_LETTER = phones.LETTER
+_WORD = phones.WORD
 
 
 class Span(NamedTuple):
@@ -47,7 +40,7 @@ class Span(NamedTuple):
 
 
 def find(text: str, kinds: Collection[str] = DEFAULT_KINDS) -> list[Span]:
-  """Finds personal information.
+  """Finds personal information, in time that grows with the text's length.
 
   Args:
     text: any.
@@ -67,10 +60,12 @@ def find(text: str, kinds: Collection[str] = DEFAULT_KINDS) -> list[Span]:
   if possible != wanted and screen(text):
     possible |= {*DEFAULT_KINDS}
   found: list[Span] = []
+  taken = bytearray(len(text) if possible else 0)
   for kind, finder in _FINDERS.items():
     for start, end in finder(text) if kind in possible else ():
-      if all(end <= s.start or s.end <= start for s in found):
+      if not any(taken[start:end]):
         found.append(Span(kind, start, end))
+        taken[start:end] = b'\1' * (end - start)
   return sorted(
     (span for span in found if span.kind in wanted), key=lambda s: s.start
   )
@@ -78,9 +73,11 @@ def find(text: str, kinds: Collection[str] = DEFAULT_KINDS) -> list[Span]:
 
 def redact(text: str, spans: Iterable[Span]) -> str:
   """Returns the text with '[KIND]' in place of each span, as '[EMAIL]'."""
-  for kind, start, end in sorted(spans, key=lambda s: -s.start):
-    text = f'{text[:start]}[{kind.upper()}]{text[end:]}'
-  return text
+  parts, at = [], 0
+  for kind, start, end in sorted(spans, key=lambda s: s.start):
+    parts += text[at:start], f'[{kind.upper()}]'
+    at = end
+  return ''.join([*parts, text[at:]])
 
 
 def screen(text: str) -> bool:
@@ -109,9 +106,9 @@ def check_kinds(kinds: Collection[str]) -> None:
 
 
 # A local part is at most 64 characters, a label of a domain 63.
-_LOCAL = re.compile(rf"(?:{_LETTER}|[\d!#$%'*+^`{{|}}~.-]){{1,64}}\Z")
+_LOCAL = re.compile(rf"(?:{_WORD}|[!#$%'*+^`{{|}}~.-]){{1,64}}\Z")
 _TOP = (
-  rf'(?:xn--[a-z0-9-]{{1,59}}|[a-z]{{2,24}}(?![\d-]|{_LETTER})'
+  rf'(?:xn--[a-z0-9-]{{1,59}}|[a-z]{{2,24}}(?!-|{_WORD})'
   r'|[^\W\d_]{2,24}\b)'
 )
 _LABEL = r'[^\W_](?:[\w-]{0,61}[^\W_])?'
@@ -185,9 +182,9 @@ _BRANDS = (
   ),
 )
 _CARD = re.compile(
-  rf'(?<!{_LETTER})(?<![\d.,-])(?<!\d )(?:\d{{12,19}}'
+  rf'(?<!{_WORD})(?<![.,-])(?<!\d )(?:\d{{12,19}}'
   r'|\d{2,}(?P<gap>[ \u00a0.\u2010\u2011-])\d{2,}(?:(?P=gap)\d{2,}){0,8})'
-  rf'(?!{_LETTER}|[\d-]|[.,]\d| \d{{2}})'
+  rf'(?!{_WORD}|-|[.,]\d| \d{{2}})'
 )
 
 
@@ -222,12 +219,12 @@ def _ibans(text: str) -> Iterator[tuple[int, int]]:
 
 
 _SSN = re.compile(
-  rf'(?<!{_LETTER})(?<![\d.+/-])(?<!\d )'
+  rf'(?<!{_WORD})(?<![.+/-])(?<!\d )'
   r'(?:(?P<us>\d{3}(?P<gap>[- \u2010\u2011\u2013])\d\d(?P=gap)\d{4})'
   r'|(?P<cpf>\d{3}\.\d{3}\.\d{3}-\d\d)'
   r'|(?P<nir>[12] ?\d\d ?(?:0[1-9]|1[0-2]) ?\d[\dAB] ?\d{3} ?\d{3} ?\d\d)'
   r'|(?P<bare>\d{9}|\d{3}[ .-]\d{2,3}[ .-]\d{3,4}))'
-  rf'(?!{_LETTER}|[\d-]|[. ]\d)'
+  rf'(?!{_WORD}|-|[. ]\d)'
 )
 _SSN_WORDS = re.compile(
   r'\b(?:ssn|social(?: security)?(?: (?:number|no|#))?|sin'
@@ -240,7 +237,7 @@ def _ssns(text: str) -> Iterator[tuple[int, int]]:
   checks = _checks()
   for match in _SSN.finditer(text):
     number = phones.plain(match[0])
-    kind = match.lastgroup if match.lastgroup != 'gap' else 'us'
+    kind = next(k for k in ('us', 'cpf', 'nir', 'bare') if match[k])
     if kind == 'bare':
       before = text[max(0, match.start() - 40) : match.start()]
       good = _SSN_WORDS.search(before) and (
@@ -255,14 +252,14 @@ def _ssns(text: str) -> Iterator[tuple[int, int]]:
 
 
 _IPV4 = re.compile(
-  rf'(?<!{_LETTER})(?<![\d.+=])(?<!{_LETTER}-)(?:\d{{1,3}}\.){{3}}\d{{1,3}}'
-  rf'(?:/\d\d?)?(?!{_LETTER}|\d|\.\d|\+\w|-(?!(?:\d{{1,3}}\.){{3}})\w)'
+  rf'(?<!{_WORD})(?<![.+=])(?<![A-Za-z]-)(?:\d{{1,3}}\.){{3}}\d{{1,3}}'
+  rf'(?:/\d\d?)?(?!{_WORD}|\.\d|\+\w|-(?!(?:\d{{1,3}}\.){{3}})\w)'
 )
 # Addresses of networks and single machines; ::1 and the like name nobody.
 _IPV6 = re.compile(
-  rf'(?<!{_LETTER})(?<![\d:.])'
+  rf'(?<!{_WORD})(?<![:.])'
   r'(?:[23][0-9a-f]{3}|fe[89ab][0-9a-f]|f[cd][0-9a-f]{2})'
-  rf'(?::[0-9a-f]{{0,4}}){{2,7}}(?!{_LETTER}|[\d:])',
+  rf'(?::[0-9a-f]{{0,4}}){{2,7}}(?!{_WORD}|:)',
   re.IGNORECASE,
 )
 _VERSION = re.compile(
@@ -306,12 +303,12 @@ _NUMBERS = re.compile(
 
 
 class _Checks(NamedTuple):
-  luhn: object
-  iban: object
-  ssn: object
-  cpf: object
-  nir: object
-  sin: object
+  luhn: types.ModuleType
+  iban: types.ModuleType
+  ssn: types.ModuleType
+  cpf: types.ModuleType
+  nir: types.ModuleType
+  sin: types.ModuleType
 
 
 @functools.cache

@@ -36,6 +36,7 @@ from instructjax.curation import settings as settings_lib
 from instructjax.curation import spool
 from instructjax.curation import stages
 from instructjax.curation import stats
+from instructjax.data import tfds_source
 
 Settings = settings_lib.Settings
 PART_BYTES = 1 << 22  # of the input, read by a worker at a time
@@ -55,7 +56,17 @@ class Result(NamedTuple):
 def scan(
   paths: Sequence[str], part_bytes: int = PART_BYTES
 ) -> list[parts_lib.Scanned]:
-  """Cuts the files of the input into parts."""
+  """Cuts the files of the input into parts.
+
+  Raises:
+    UserError: a file that cannot be read, or a dataset of TFDS.
+  """
+  for path in paths:
+    if tfds_source.is_spec(path):
+      raise errors.UserError(
+        f'{path}: needed files of raw prompts, got a dataset of TFDS: write'
+        ' its rows to a .jsonl file.'
+      )
   total = sum(map(os.path.getsize, paths))
   size = max(part_bytes, total // _MOST)
   return [parts_lib.scan(path, size) for path in paths]

@@ -66,7 +66,8 @@ def parse(row: object, location: str) -> list[RawPrompt]:
   told = row if isinstance(row, dict) else {}
   if told.get('kind') == 'few_shot' and 'examples' in told:
     return _few_shot(told, location)
-  found, _ = records.from_row('prompts', row, location)
+  parts = records.read('prompts', row, location)
+  found = [part for part in parts if not isinstance(part, str)]
   prompts = [_raw_prompt(prompt, told) for prompt in found]
   return prompts if len(prompts) == 1 else _numbered(prompts)
 
@@ -93,7 +94,7 @@ def few_shot(
 
 def _few_shot(row: Mapping[str, object], location: str) -> list[RawPrompt]:
   examples = _examples(row['examples'])
-  (found,), _ = records.from_row('prompts', row, location)
+  (found,) = records.read('prompts', row, location)
   if found.conversation:
     raise ValueError(
       "needed a few-shot row's instruction as text, got messages: write it as "

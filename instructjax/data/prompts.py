@@ -51,7 +51,7 @@ def language_rows(
   Raises:
     UserError: no text, or length below 2.
   """
-  _check_length('length', length, 2)
+  check_length('length', length, 2)
   stream = []
   for start in range(0, len(documents), _DOCUMENTS_AT_ONCE):
     texts = [d.text for d in documents[start : start + _DOCUMENTS_AT_ONCE]]
@@ -59,10 +59,7 @@ def language_rows(
       stream.append(np.asarray([*ids, tokenizer.eos_id], np.int32))
   tokens = np.concatenate(stream) if stream else np.zeros(0, np.int32)
   if tokens.size < 2 and not (allow_empty and not documents):
-    raise errors.UserError(
-      'needed pretraining text, got none: give --config.data.pretraining a '
-      'file with text in it.'
-    )
+    raise no_text()
   num_rows = max(min(1, tokens.size), tokens.size // length)
   kept = min(tokens.size, num_rows * length)
   flat = np.full(num_rows * length, tokenizer.pad_id, np.int32)
@@ -291,7 +288,7 @@ def _fitting(
   prompts: Sequence[Ids], length: int, allow_empty: bool
 ) -> list[int]:
   """Returns the indices of the prompts that fit; UserError if none does."""
-  _check_length('max_prompt_length', length, 2)
+  check_length('max_prompt_length', length, 2)
   fit = [i for i, ids in enumerate(prompts) if len(ids) <= length]
   if fit or allow_empty:
     return fit
@@ -311,7 +308,7 @@ def _end(
   length: int,
 ) -> tuple[list[list[int]], int]:
   """Appends eos, cuts to length; returns the ids and how many were cut."""
-  _check_length('max_response_length', length, 1)
+  check_length('max_response_length', length, 1)
   truncated = sum(len(ids) >= length for ids in responses)
   return [[*ids, tokenizer.eos_id][:length] for ids in responses], truncated
 
@@ -346,7 +343,16 @@ def _targets(mask: np.ndarray) -> np.ndarray:
   return targets
 
 
-def _check_length(name: str, length: int, least: int) -> None:
+def no_text() -> errors.UserError:
+  """Returns the error of pretraining data that holds no text."""
+  return errors.UserError(
+    'needed pretraining text, got none: give --config.data.pretraining a '
+    'file with text in it.'
+  )
+
+
+def check_length(name: str, length: int, least: int) -> None:
+  """Raises UserError for a length below the least that makes sense."""
   if length < least:
     raise errors.UserError(
       f'needed {name} of at least {least}, got {length}: raise it.'

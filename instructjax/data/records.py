@@ -19,6 +19,7 @@ from instructjax import errors
 from instructjax.data import layouts
 from instructjax.data import rows
 from instructjax.data import sources
+from instructjax.data import tfds_source
 
 # Messages (role, content) behind a prompt's text, where it was not text.
 Conversation = tuple[tuple[str, str], ...]
@@ -119,7 +120,7 @@ def pairs(comparisons: Iterable[Comparison]) -> list[Comparison]:
 
 
 @dataclasses.dataclass
-class Loaded:
+class Gathered:
   """What was read of one kind.
 
   Attributes:
@@ -146,18 +147,21 @@ class Loaded:
     return told | {f'left out: {why}': count for why, count in left}
 
 
-def load(kind: str, spec: str | Iterable[str]) -> list[Record]:
-  """Reads every record of one kind; a bad row is refused. See `read`."""
-  return read(kind, spec).records
+def load(
+  kind: str, spec: str | Iterable[str], tfds_dir: str = ''
+) -> list[Record]:
+  """Reads every record of one kind; a bad row is refused. See `gather`."""
+  return gather(kind, spec, tfds_dir=tfds_dir).records
 
 
-def read(
+def gather(
   kind: str,
   spec: str | Iterable[str],
   *,
   on_bad_row: str = 'refuse',
   max_bad_share: float = 0.01,
-) -> Loaded:
+  tfds_dir: str = '',
+) -> Gathered:
   """Reads and validates every record of one kind that a spec names.
 
   Args:
@@ -165,6 +169,7 @@ def read(
     spec: as for `sources.expand`.
     on_bad_row: 'refuse', or 'skip' a row that is broken or no record.
     max_bad_share: of all rows, in [0, 1]; more bad ones are refused.
+    tfds_dir: as for `sources.read_rows`.
 
   Returns:
     The records and what there was beside them.
@@ -178,44 +183,54 @@ def read(
       f'needed a record kind of {", ".join(_BUILDERS)}, got {kind!r}.'
       f'{errors.nearest(kind, _BUILDERS)}'
     )
-  found = Loaded()
+  found = Gathered()
 
   def on_broken(location: str, reason: str) -> None:
     if on_bad_row != 'skip':
       raise errors.UserError(f'{location}: {reason}')
-    found.rows += 1
     found.bad_rows += 1
     if len(found.bad) < LISTED:
       found.bad.append((location, reason))
 
-  paths = files(kind, spec)
-  for path in paths:
-    for location, row in sources.read_rows(path, on_broken):
+  good, found_in = 0, paths(kind, spec)
+  for path in found_in:
+    for location, row in sources.read_rows(path, on_broken, tfds_dir):
       try:
-        _add(kind, row, location, found)
-        found.rows += 1
+        parts = read(kind, row, location)
       except ValueError as error:
         on_broken(location, str(error))
-  _check_enough(found, kind, paths, max_bad_share)
+        continue
+      good += 1
+      for part in parts:
+        if type(part) is str:
+          found.left_out[part] += 1
+        else:
+          found.records.append(part)
+  found.rows = good + found.bad_rows
+  _check_enough(found, kind, found_in, max_bad_share)
   return found
 
 
-def files(kind: str, spec: str | Iterable[str]) -> list[str]:
-  """Returns the files of one kind that a spec names; see `read`."""
+def paths(kind: str, spec: str | Iterable[str]) -> list[str]:
+  """Returns the files that a spec names, all of a kind's formats.
+
+  Raises:
+    UserError: as `sources.expand`; plain text where rows are needed.
+  """
   pretraining = kind == 'pretraining'
   suffixes = sources.SUFFIXES if pretraining else sources.ROW_SUFFIXES
-  paths = sources.expand(spec, suffixes)
-  for path in paths:
-    if not path.endswith(suffixes):
+  found = sources.expand(spec, suffixes)
+  for path in found:
+    if not path.endswith(suffixes) and not tfds_source.is_spec(path):
       raise errors.UserError(
         f'{path}: needed {kind} as {" ".join(suffixes)}, got plain text: '
         'write one JSON object a line.'
       )
-  return paths
+  return found
 
 
 def _check_enough(
-  found: Loaded, kind: str, paths: list[str], max_bad_share: float
+  found: Gathered, kind: str, paths: list[str], max_bad_share: float
 ) -> None:
   """Raises UserError if too many rows are bad, or none holds a record."""
   if found.bad_rows > max_bad_share * found.rows:
@@ -233,20 +248,13 @@ def _check_enough(
     )
 
 
-def _add(kind: str, row: object, location: str, found: Loaded) -> None:
-  """Adds a row's records; ValueError, and adds nothing, if one is bad."""
-  built, left_out = from_row(kind, row, location)
-  found.left_out.update(left_out)
-  found.records += built
+def read(kind: str, row: object, location: str) -> list[Record | str]:
+  """Returns the records of one row; most have one, a tree of messages many.
 
-
-def from_row(
-  kind: str, row: object, location: str
-) -> tuple[list[Record], list[str]]:
-  """Returns the records of one row, and why its other parts are none.
+  A string says of a part of the row why it is no record, on purpose.
 
   Raises:
-    ValueError: the row, or a part of it, is no record of this kind.
+    ValueError: the row is none of this kind; says what was needed and given.
   """
   if kind == 'prompts' and isinstance(row, str):
     row = {'text': row}
@@ -263,8 +271,9 @@ def from_row(
       'the keys or convert the file.'
     )
   build = _BUILDERS[kind]
-  built = [build(p, location) for p in parts if not isinstance(p, str)]
-  return built, [part for part in parts if isinstance(part, str)]
+  if len(parts) == 1 and type(parts[0]) is dict:
+    return [build(parts[0], location)]
+  return [p if type(p) is str else build(p, location) for p in parts]
 
 
 def _prompt(row: layouts.Row, location: str) -> Prompt:

@@ -14,14 +14,16 @@ import logging
 import os
 
 from instructjax import errors
+from instructjax.data import array_records
 from instructjax.data import lines
 from instructjax.data import parquet
 from instructjax.data import split_names
+from instructjax.data import tfds_source
 
 log = logging.getLogger('instructjax')
 JSON_SUFFIXES = ('.jsonl', '.jsonl.gz', '.json', '.json.gz')
 TEXT_SUFFIXES = ('.txt', '.txt.gz', '.md')
-ROW_SUFFIXES = (*JSON_SUFFIXES, parquet.SUFFIX)
+ROW_SUFFIXES = (*JSON_SUFFIXES, parquet.SUFFIX, *array_records.SUFFIXES)
 SUFFIXES = ROW_SUFFIXES + TEXT_SUFFIXES
 
 # A file or sub-folder of a data folder is of the kind its name begins with.
@@ -45,12 +47,12 @@ def expand(
   """Returns the files a spec names, sorted within each of its parts.
 
   Args:
-    spec: a path, folder (read with its sub-folders), FOLDER:SPLIT, glob, or
-      a comma-separated string or sequence of these.
+    spec: a path, folder (read with its sub-folders), FOLDER:SPLIT, glob,
+      `tfds:` name, or a comma-separated string or sequence of these.
     suffixes: the file endings that count inside a folder.
 
   Returns:
-    Paths, each once, in the order of the spec.
+    Paths, each once, in the order of the spec; a `tfds:` name is as it was.
 
   Raises:
     UserError: nothing matches, a file is empty or has an unknown ending.
@@ -72,11 +74,14 @@ def expand(
     )
   paths = [path for part in parts for path in _expand_one(part, suffixes)]
   for path in paths:
-    _check_file(path)
+    if not tfds_source.is_spec(path):
+      _check_file(path)
   return list(dict.fromkeys(paths))
 
 
 def _expand_one(part: str, suffixes: tuple[str, ...]) -> list[str]:
+  if tfds_source.is_spec(part):
+    return [part]
   if os.path.isdir(part):
     return _of_folder(part, '', suffixes)
   if os.path.exists(part):
@@ -245,16 +250,20 @@ def find(folder: str, kind: str) -> str | None:
 
 
 def read_rows(
-  path: str, on_broken: Callable[[str, str], None] = lines.refuse
+  path: str,
+  on_broken: Callable[[str, str], None] = lines.refuse,
+  tfds_dir: str = '',
 ) -> Iterator[tuple[str, object]]:
   """Yields (location, row) for every row of one file.
 
   Args:
     path: .jsonl (one value a line, blank lines skipped), .json (a list, or
       JSON lines in disguise), or .txt and .md (the file is one row
-      {'text': ...}), each also with .gz; or .parquet.
+      {'text': ...}), each also with .gz; .parquet; .array_record (a JSON
+      value a record); or a `tfds:` name.
     on_broken: told the location and the reason of a row that cannot be read,
       where those behind it can.
+    tfds_dir: where datasets of TFDS lie; '' = its own default.
 
   Yields:
     'FILE:LINE' and the decoded JSON value, whatever its type.
@@ -263,14 +272,17 @@ def read_rows(
     UserError: broken JSON or gzip, bytes that are not UTF-8; no row at all.
   """
   plain = path.removesuffix('.gz')
-  rows = 0
+  rows, broken = 0, []
 
   def count_broken(location: str, reason: str) -> None:
-    nonlocal rows
-    rows += 1
+    broken.append(location)
     on_broken(location, reason)
 
-  if plain.endswith('.jsonl'):
+  if tfds_source.is_spec(path):
+    values = tfds_source.read(path, tfds_dir, count_broken)
+  elif path.endswith(array_records.SUFFIXES):
+    values = array_records.read(path, count_broken)
+  elif plain.endswith('.jsonl'):
     found = lines.read(path, count_broken)
     values = lines.json_lines(path, found, count_broken)
   elif plain.endswith('.json'):
@@ -282,7 +294,7 @@ def read_rows(
   for location, value in values:
     rows += 1
     yield location, value
-  if not rows:
+  if not rows and not broken:
     raise errors.UserError(
       f'{path}:1: needed at least one row, got none: fill it or leave it out.'
     )

@@ -44,10 +44,7 @@ def split(
   Raises:
     UserError: fraction out of range.
   """
-  if not 0 <= fraction < 1:
-    raise errors.UserError(
-      f'needed a validation fraction in [0, 1), got {fraction}: take 0.1.'
-    )
+  check_fraction(fraction)
   records = list(records)
   if fraction and records and isinstance(records[0], record_lib.Document):
     train, valid = _split_documents(records, fraction, seed)
@@ -60,6 +57,14 @@ def split(
     groups = [('prompt', record_lib.prompt_of(record)) for record in records]
     train, valid, dropped = _by_group(records, groups, fraction, seed)
   return train, valid, _counts(train, valid, dropped)
+
+
+def check_fraction(fraction: float) -> None:
+  """Raises UserError for a share that leaves nothing to train on."""
+  if not 0 <= fraction < 1:
+    raise errors.UserError(
+      f'needed a validation fraction in [0, 1), got {fraction}: take 0.1.'
+    )
 
 
 def _counts(train: Records, valid: Records, dropped: int) -> dict[str, int]:
@@ -87,7 +92,7 @@ def _by_group(
   """Returns train, validation, and how many prompts of both left train."""
   sizes = collections.Counter(groups)
   hashes = {
-    group: _uniform(seed, *group)
+    group: uniform(seed, *group)
     for group, size in sizes.items()
     if 2 * size <= len(records)
   }
@@ -130,7 +135,7 @@ def _boundary(text: str, near: int) -> int:
   return near
 
 
-def _uniform(seed: int, kind: str, text: str) -> float:
+def uniform(seed: int, kind: str, text: str) -> float:
   """Returns a number in [0, 1) from a hash salted with the seed."""
   digest = hashlib.blake2b(
     f'{kind}\0{text}'.encode(), digest_size=8, salt=b'split', key=b'%d' % seed

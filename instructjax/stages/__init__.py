@@ -28,6 +28,7 @@ from instructjax.data import feeds as feeds_lib
 from instructjax.evaluation import report
 from instructjax.stages import check
 from instructjax.stages import collect
+from instructjax.stages import integrity
 from instructjax.stages import measure
 from instructjax.stages import microworld
 from instructjax.stages import train
@@ -62,6 +63,8 @@ def run(
   if jax.default_backend() == 'cpu':
     host_memory.keep_freed_memory()
   check.stages(root, missing, feeds)
+  if missing:
+    distributed.on_primary(integrity.check, root, missing, feeds)
   with StopSignal() as stop:
     for i, plain in enumerate(missing):
       settled = workdir.settle(root, plain)

@@ -23,6 +23,7 @@ from instructjax import tasks
 from instructjax.data import feeds as feeds_lib
 from instructjax.data import loader
 from instructjax.data import packing
+from instructjax.data import streaming
 from instructjax.data import vocabulary
 from instructjax.models import attention
 from instructjax.models import config as model_config
@@ -54,14 +55,16 @@ class Data:
 
 def pretraining(config: Plain, feeds, tokenizer) -> Data:
   """Packed text."""
-  length = config['sequence_length']
-  train, valid = feeds.pretraining(tokenizer, length)
-  source = loader.Loader(train, config['batch_size'], seed=config['seed'])
+  length, size = config['sequence_length'], config['batch_size']
+  train, valid = feeds.pretraining(tokenizer, length, config['max_eval_rows'])
+  source = loader.Loader(
+    _lanes(train, size, config['seed']), size, seed=config['seed']
+  )
   return Data(
     source,
     {'pretraining': valid},
     source.iterations,
-    tokens=config['batch_size'] * length,
+    tokens=size * length,
   )
 
 
@@ -75,12 +78,12 @@ def demonstrations(config: Plain, feeds, tokenizer) -> Data:
   size, seed = config['batch_size'], config['seed']
   width = config['pack_to'] or sum(lengths)
   if config['pack_to']:
-    train = packing.demonstrations(train, width)
+    train = loader.each(lambda x: packing.demonstrations(x, width), train)
   if config['pretraining_fraction']:
-    text = feeds.pretraining(tokenizer, width)[0]
-    if config['pack_to']:
-      text = packing.text(text)
+    text, _ = feeds.pretraining(tokenizer, width, config['max_eval_rows'])
     fraction = config['pretraining_fraction']
+    finish = packing.text if config['pack_to'] else dict
+    text = _lanes(text, math.ceil(fraction * size), seed + 1, finish)
     source = loader.Mixture(train, text, fraction, size, seed=seed)
   else:
     source = loader.Loader(train, size, seed=seed)
@@ -101,15 +104,17 @@ def comparisons(config: Plain, feeds, tokenizer) -> Data:
   train, valid, labelers = feeds.comparisons(
     tokenizer, *lengths, config['max_responses'], config['shuffle_pairs']
   )
-  unpacked, width = train, lengths[0] + train['mask'].shape[1] * lengths[1]
+  unpacked = loader.joined(train)
+  width = lengths[0] + unpacked['mask'].shape[1] * lengths[1]
   if config['pack_to']:
     width = config['pack_to']
-    train = packing.comparisons(train, width)
+    train = loader.each(lambda x: packing.comparisons(x, width), train)
   size = config['batch_size']
   source = loader.Loader(train, size, seed=config['seed'])
   found = {'comparisons': valid}
   if feeds.spec('demonstrations') is not None:
-    found['demonstrations'] = feeds.demonstrations(tokenizer, *lengths)[0]
+    shown = feeds.demonstrations(tokenizer, *lengths)[0]
+    found['demonstrations'] = loader.joined(shown)
   return Data(
     source,
     found,
@@ -131,9 +136,12 @@ def prompts(config: Plain, feeds, tokenizer) -> Data:
   )
   if feeds.spec('pretraining') is not None:
     length = config['sequence_length']
-    text, found['pretraining'] = feeds.pretraining(tokenizer, length)
+    text, found['pretraining'] = feeds.pretraining(
+      tokenizer, length, config['max_eval_rows']
+    )
     if config['hyper']['ptx_coef']:
       rows = size * config['ptx_ratio']
+      text = _lanes(text, rows, seed + 1)
       streams['ptx'] = loader.Loader(text, rows, seed=seed + 1)
       tokens += rows * length
   elif config['hyper']['ptx_coef']:
@@ -141,6 +149,22 @@ def prompts(config: Plain, feeds, tokenizer) -> Data:
   source = loader.Joint(streams)
   epoch = streams['prompts'].iterations
   return Data(source, found, epoch, tokens=tokens)
+
+
+def _lanes(
+  text, rows: int, seed: int, finish=dict
+) -> feeds_lib.Rows | loader.Endless | loader.Parts:
+  """Returns text in the form for batches that hold so many rows of it."""
+  if isinstance(text, loader.Parts):
+    shares = [weight / sum(text.weights) for weight in text.weights]
+    parts = [
+      _lanes(part, math.ceil(share * rows), seed + 2 * i, finish)
+      for i, (part, share) in enumerate(zip(text.rows, shares, strict=True))
+    ]
+    return loader.Parts(parts, text.weights)
+  if isinstance(text, streaming.Text):
+    return streaming.Lanes(text, rows, seed, finish)
+  return finish(text)
 
 
 DATA = {

@@ -49,6 +49,7 @@ CHOICES = {
   'frozen.dtype': ('auto', *model_config.DTYPES),
   'frozen.over': ('fsdp', 'data,fsdp', ''),
   'attention_kernel': ('auto', 'xla', 'cudnn', 'splash'),
+  'data.on_bad_row': ('refuse', 'skip'),
   'hyper.missing_eos': ppo.MISSING_EOS,
 }
 # What a stage hands on, if not a policy.
@@ -72,6 +73,7 @@ LEAST = {
   'num_samples': 0,
   'max_eval_rows': 1,
   'keep_checkpoints': 1,
+  'data.max_bad_share': 0.0,
   'hyper.max_response_length': 1,
   'hyper.num_minibatches': 1,
   'hyper.inner_epochs': 1,
@@ -101,7 +103,7 @@ def stages(
     tokenized |= any(map(workdir.is_path, workdir.roles(config).values()))
     for kind in _kinds(config, feeds, tokenized):
       if kind not in feeds.pending:
-        feeds.halves(kind)
+        feeds.check(kind)
 
 
 def with_models(

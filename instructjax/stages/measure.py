@@ -36,6 +36,7 @@ from instructjax.microworld import world as world_lib
 from instructjax.stages import answers
 from instructjax.stages import build
 from instructjax.stages import evaluate
+from instructjax.stages import integrity
 from instructjax.stages import workdir
 
 # How a model is asked: as it was fine-tuned, as a page of the web, as a page
@@ -116,8 +117,8 @@ def models(
   }
   if not missing or should_stop():
     return False
-  asking = _prepare(root, config, feeds)
   distributed.on_primary(workdir.open_folder, root / measured.FOLDER)
+  asking = _prepare(root, config, feeds)
   for number, (name, identity) in enumerate(missing.items(), 1):
     if should_stop():
       break
@@ -156,7 +157,16 @@ def _known(root: pathlib.Path, name: str) -> dict[str, Any] | None:
 def _prepare(root, config, feeds) -> Asking:
   tokenizer = workdir.load_tokenizer(root)
   options = config['evaluate']
-  _, pages = feeds.pretraining(tokenizer, options['sequence_length'])
+  feeds.used.clear()
+  _, pages = feeds.pretraining(
+    tokenizer, options['sequence_length'], options['max_eval_rows']
+  )
+  ranked = [root / files.FOLDER / name for name in RANKINGS.values()]
+  read = {str(path): [str(path)] for path in ranked if path.exists()}
+  read |= feeds.sources(feeds.used)
+  distributed.on_primary(
+    integrity.record, root, integrity.EVALUATION, read, feeds
+  )
   return Asking(
     root,
     config,

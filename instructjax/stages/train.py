@@ -28,6 +28,7 @@ from instructjax.data import vocabulary
 from instructjax.evaluation import warnings
 from instructjax.stages import build
 from instructjax.stages import evaluate
+from instructjax.stages import integrity
 from instructjax.stages import profile
 from instructjax.stages import select
 from instructjax.stages import state as state_lib
@@ -107,17 +108,23 @@ def prepare(
 
 def _begin(stage: Stage) -> None:
   """Writes down that a stage has started, and with what."""
+  integrity.begin(stage.root, stage.config, stage.feeds)
   workdir.write_config(stage.root, stage.config)
   orbax_io.write_json(stage.folder / 'data.json', stage.feeds.counts)
+  bad = ''.join(json.dumps(row) + '\n' for row in stage.feeds.bad_rows())
+  if bad:
+    (stage.folder / 'bad_rows.jsonl').write_text(bad)
 
 
 def _prepare(root, config, feeds) -> Stage:
   mesh = sharding.make_mesh(**config['mesh'])
   feeds.counts.clear()
+  feeds.known = workdir.read_data(root, config['stage'])
   tokenizer = find_tokenizer(root, config, feeds)
   starts = find_starts(root, config, tokenizer, feeds, mesh)
   models = {role: start.config for role, start in starts.items()}
   build.check_lengths(models, build.longest(config, feeds))
+  feeds.used.clear()  # Models that were compared are no matter of this stage.
   data = build.data(config, feeds, tokenizer)
   task = build.task(config, models, tokenizer)
   return Stage(

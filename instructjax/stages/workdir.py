@@ -1,10 +1,12 @@
 """A run's folder: what is there, what may go on, and loading models from it.
 
 DIR/tokenizer.model          or tokenizer/, of a Hugging Face model
+DIR/data.json                hashes of what was read (stages/integrity.py)
 DIR/microworld/*.jsonl       records of a run that brings none
 DIR/evaluation/              what its models answered (stages/measure.py)
 DIR/<stage>/config.json      resolved; a started stage keeps its config
            /data.json        what was read, dropped and truncated
+           /bad_rows.jsonl   rows that were skipped, if the config asks for it
            /metrics.jsonl, samples.jsonl, tensorboard/
            /checkpoints/, frozen/
            /epochs/001/ ...  models by epoch, where the config asks for them
@@ -37,6 +39,7 @@ Plain = dict[str, Any]
 log = logging.getLogger('instructjax')
 # What may change in a started stage: no result depends on it, but for rounding.
 _FREE = ('mesh', 'profile_steps')
+_FREE_OF_DATA = ('on_bad_row', 'max_bad_share')
 
 
 def open_folder(folder: pathlib.Path) -> None:
@@ -89,7 +92,15 @@ def names(text: str) -> list[str]:
 
 def stage_config(root: pathlib.Path, stage: str) -> Plain | None:
   """Returns the config a stage was started with; None if it was not."""
-  path = root / stage / 'config.json'
+  return _read(root / stage / 'config.json')
+
+
+def read_data(root: pathlib.Path, stage: str) -> Plain:
+  """Returns what a stage read when it was started; nothing if it was not."""
+  return _read(root / stage / 'data.json') or {}
+
+
+def _read(path: pathlib.Path) -> Plain | None:
   try:
     return json.loads(path.read_text()) if path.exists() else None
   except (OSError, ValueError) as error:
@@ -129,6 +140,10 @@ def settle(root: pathlib.Path, config: Plain) -> Plain:
 # Keys that a run of an older version goes on without: what it had in effect.
 _LATER = {
   'attention_kernel': 'auto',
+  'data': {
+    'stream_above_bytes': 256 * 2**20,
+    'tfds_dir': '',
+  },
   'frozen': {'dtype': 'auto', 'over': 'fsdp', 'offload': False},
   'optimizer_dtype': 'float32',
 }
@@ -137,9 +152,12 @@ _LATER = {
 def _difference(old: Plain, new: Plain) -> str | None:
   """The first key that differs, but for those that change no number; a field
   that models did not have then is what it is by default."""
-  old = {key: value for key, value in old.items() if key not in _FREE}
-  new = {key: value for key, value in new.items() if key not in _FREE}
-  old = {key: x for key, x in _LATER.items() if key in new} | old
+  old, new = _held(old), _held(new)
+  for key, later in _LATER.items():
+    if isinstance(later, dict) and key in old:
+      old |= {key: later | old[key]}
+    elif key in new:
+      old.setdefault(key, later)
   if old.get('model') and new.get('model'):
     known = model_config.with_defaults(old['model'])
     model = {
@@ -147,6 +165,15 @@ def _difference(old: Plain, new: Plain) -> str | None:
     }
     old = old | {'model': model}
   return config_lib.first_difference(old, new)
+
+
+def _held(config: Plain) -> Plain:
+  """What a stage has to keep of its config."""
+  kept = {key: value for key, value in config.items() if key not in _FREE}
+  if 'data' in kept:
+    data = kept['data'].items()
+    kept['data'] = {k: v for k, v in data if k not in _FREE_OF_DATA}
+  return kept
 
 
 def _changed(root, stage: str, difference: str) -> errors.UserError:
@@ -176,8 +203,10 @@ def accept(
   new = json.loads(json.dumps(config | {'init_from': old['init_from']}))
   keys = [key for key in overridden if key.startswith(f'stages.{stage}.')]
   keys = [key.removeprefix(f'stages.{stage}.') for key in keys]
-  for key in ('seed', 'data.validation_fraction', *keys):
-    a, b = (_pick(config, key) for config in (old, new))
+  split = ('seed', 'data.validation_fraction', 'data.stream_above_bytes')
+  for key in (*split, *keys):
+    a, b = _pick(old, key), _pick(new, key)
+    a = _pick(_LATER, key) if a is None else a
     if a != b:
       raise _changed(root, stage, f'{key}: {a!r} -> {b!r}')
   difference = _difference(old, new)
@@ -201,7 +230,7 @@ def write_config(root: pathlib.Path, config: Plain) -> None:
   folder = root / config['stage']
   open_folder(folder)
   old = stage_config(root, config['stage'])
-  if old is None or any(old.get(key) != config.get(key) for key in _FREE):
+  if old != config:  # in what is free to change
     orbax_io.write_json(folder / 'config.json', config)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import hypothesis
 from hypothesis import strategies as st
 import pytest
 
+from experiments.pii import formats
 from experiments.pii import planted
 from instructjax import errors
 from instructjax.curation import phones
@@ -41,6 +44,15 @@ def _found(text: str, kinds=pii.DEFAULT_KINDS) -> list[tuple[str, str]]:
     ('from +44 20 7946 0958', [('phone', '+44 20 7946 0958')]),
     ('Anna, 06 12 34 56 78', [('phone', '06 12 34 56 78')]),
     ('\u96fb\u8a71090-3123-4567', [('phone', '090-3123-4567')]),
+    ('\u00ab06 12 34 56 78\u00bb', [('phone', '06 12 34 56 78')]),
+    ('tel:+4930202123', [('phone', '+4930202123')]),
+    ('[b](mailto:b@c.dev)', [('email', 'b@c.dev')]),
+    ('b.c@firma dot de', [('email', 'b.c@firma dot de')]),
+    (
+      '91.2.3.4-91.2.3.9',
+      [('ip_address', '91.2.3.4'), ('ip_address', '91.2.3.9')],
+    ),
+    ('My order is late. Call 555-0123', [('phone', '555-0123')]),
     ('it was 4111 1111 1111 1111', [('credit_card', '4111 1111 1111 1111')]),
     ('DE89370400440532013000 BIC', [('iban', 'DE89370400440532013000')]),
     ('GB82 WEST 1234 5698 7654 32', [('iban', 'GB82 WEST 1234 5698 7654 32')]),
@@ -88,6 +100,13 @@ def test_the_screen_passes_all_that_can_be_found(text):
     kind for kind in pii.DEFAULT_KINDS if [*pii._FINDERS[kind](text)]
   ]
   assert pii.screen(text) or not unscreened
+
+
+def test_an_account_of_letters_passes_the_screen():
+  number = formats.account(random.Random(0), 'LC', '|' * 28)
+  assert _found(f'pay {number} now') == [('iban', number)]
+  spaced = formats.fours(number)
+  assert _found(f'pay {spaced}.') == [('iban', spaced)]
 
 
 @pytest.mark.parametrize('part', planted.PARTS)

@@ -33,6 +33,18 @@ SOURCES = {
   'loader': lambda: loader.Loader(_rows(10), 4, seed=3),
   'larger than the data': lambda: loader.Loader(_rows(3), 8, seed=3),
   'mixture': lambda: loader.Mixture(_rows(10), _rows(4, 100), 0.3, 4, seed=3),
+  'three sources': lambda: loader.Loader(
+    loader.Parts([_rows(10), _rows(4, 100), _rows(7, 200)], [5, 2, 3.5]),
+    4,
+    seed=3,
+  ),
+  'mixture of sources': lambda: loader.Mixture(
+    loader.Parts([_rows(10), _rows(4, 100)], [0.8, 0.2]),
+    loader.Parts([_rows(5, 200), _rows(6, 300)], [1, 2]),
+    0.25,
+    4,
+    seed=3,
+  ),
   'joint': lambda: loader.Joint(
     {
       'prompts': loader.Loader(_rows(10), 4, seed=3),
@@ -151,6 +163,72 @@ def test_mixture_refuses(fraction):
     loader.Mixture(_rows(3), _rows(3), fraction, 4)
   with pytest.raises(ValueError, match='differ'):
     loader.Mixture(_rows(3), {'index': np.arange(3)}, 0.1, 4)
+
+
+# Shares in percent of GPT-3's training mix, which sum to 101 (PAPER.md, 1a).
+GPT3 = (60, 22, 8, 8, 3)
+
+
+def test_sources_come_in_their_proportions():
+  parts = [_rows(50 + 10 * i, 1000 * i) for i in range(5)]
+  source = loader.Loader(loader.Parts(parts, GPT3), 7, seed=1)
+  order = np.concatenate([source.batch(i)['index'] for i in range(1010)])
+  found = order // 1000
+  assert np.bincount(found[: 101 * 70]).tolist() == [70 * x for x in GPT3]
+  shares = np.asarray(GPT3)[:, None] / 101
+  seen = np.cumsum(found == np.arange(5)[:, None], 1)
+  assert np.abs(seen - shares * np.arange(1, len(order) + 1)).max() < 5
+
+
+@hypothesis.given(
+  sizes=strategies.lists(strategies.integers(1, 9), min_size=2, max_size=5),
+  data=strategies.data(),
+  seed=strategies.integers(0, 2**32),
+)
+@hypothesis.settings(max_examples=50)
+def test_each_source_is_read_without_replacement(sizes, data, seed):
+  weight = strategies.floats(0.01, 10)
+  count = len(sizes)
+  weights = data.draw(strategies.lists(weight, min_size=count, max_size=count))
+  parts = [_rows(size, 100 * i) for i, size in enumerate(sizes)]
+  source = loader.Loader(loader.Parts(parts, weights), 50, seed=seed)
+  order = np.concatenate([source.batch(i)['index'] for i in range(4)])
+  for i, size in enumerate(sizes):
+    mine = order[order // 100 == i] - 100 * i
+    epochs = mine[: len(mine) // size * size].reshape(-1, size)
+    assert (np.sort(epochs, 1) == np.arange(size)).all()
+    alone = loader.Shuffled(parts[i], seed, 2 * i)
+    wanted = alone.rows_at(np.arange(len(mine)))['index']
+    assert (order[order // 100 == i] == wanted).all()
+
+
+def test_two_sources_are_the_mixture_of_two():
+  parts = loader.Parts([_rows(50), _rows(20, 100)], [0.9, 0.1])
+  found = loader.Loader(parts, 5, seed=1)
+  mixed = loader.Mixture(_rows(50), _rows(20, 100), 0.1, 5, seed=1)
+  for i in range(100):
+    index, wanted = found.batch(i)['index'], mixed.batch(i)['index']
+    assert ((index >= 100) == (wanted >= 100)).all()
+    assert (index[index < 100] == wanted[wanted < 100]).all()
+
+
+def test_an_epoch_of_several_sources_is_all_their_rows():
+  parts = loader.Parts([_rows(30), _rows(10, 100)], [1, 1])
+  assert loader.Loader(parts, 10).iterations() == 4
+  assert loader.Mixture(parts, _rows(3, 900), 0.2, 10).iterations() == 5
+
+
+def test_weights_too_far_apart_are_refused():
+  with pytest.raises(errors.UserError, match='differ by less than 10,000'):
+    loader.Loader(loader.Parts([_rows(3), _rows(3)], [1, 1e-6]), 4)
+
+
+def test_parts_together_and_each():
+  parts = loader.Parts([_rows(3), _rows(2, 10)], [1, 1])
+  assert loader.joined(parts)['index'].tolist() == [0, 1, 2, 10, 11]
+  shorter = loader.each(lambda rows: {k: v[:1] for k, v in rows.items()}, parts)
+  assert loader.joined(shorter)['index'].tolist() == [0, 10]
+  assert loader.joined(_rows(2))['index'].tolist() == [0, 1]
 
 
 def test_joint_names_its_parts():

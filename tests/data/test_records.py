@@ -281,6 +281,19 @@ def test_text_files_are_for_pretraining_only(tmp_path):
     records.load('prompts', str(tmp_path))
 
 
+@pytest.mark.parametrize(
+  ('kind', 'row'),
+  [
+    ('prompts', {'text': 'a'}),
+    ('demonstrations', {'prompt': 'a', 'response': 'b'}),
+    ('comparisons', PAIR),
+  ],
+)
+def test_a_key_of_anothers_does_not_pass_for_messages(tmp_path, kind, row):
+  (found,) = _load(tmp_path, kind, row | {'conversation': [['user', 'x']]})
+  assert found.conversation is None and records.asked(found) == 'a'
+
+
 def test_unknown_kind(tmp_path):
   with pytest.raises(errors.UserError, match="Did you mean 'prompts'"):
     records.load('prompt', str(tmp_path))
@@ -289,13 +302,20 @@ def test_unknown_kind(tmp_path):
 _KEYS = strategies.sampled_from(
   'text prompt response completion messages instruction input output context '
   'responses ranks ratings chosen rejected labeler_id user_id source role '
-  'content'.split()
+  'content question answer answer_0 answer_1 score_0 score_1 full_text '
+  'passages history human_ref_A human_ref_B labels completions overall_score '
+  'annotations instances conversations from value turns replies rank spam name '
+  'preference deleted category'.split()
 )
 _WORDS = strategies.sampled_from(
-  ['', 'a', 'user', 'assistant', _turns('a', 'b')]
+  [*('', 'a', 'user', 'assistant', 'prompter', '7', 'nan'), _turns('a', 'b')]
 )
 _JSON = strategies.recursive(
-  strategies.none() | strategies.booleans() | strategies.integers() | _WORDS,
+  strategies.none()
+  | strategies.booleans()
+  | strategies.integers()
+  | strategies.floats()
+  | _WORDS,
   lambda inner: (
     strategies.lists(inner, max_size=3)
     | strategies.dictionaries(_KEYS, inner, max_size=5)
@@ -314,12 +334,72 @@ def test_any_row_is_read_or_refused_in_one_line(kind, row):
     file.write(json.dumps(row))
     file.flush()
     try:
-      (record,) = records.load(kind, file.name)
+      found = records.load(kind, file.name)
     except errors.UserError as error:
-      assert str(error).startswith(f'{file.name}:1: needed')
+      assert str(error).startswith((f'{file.name}:1: ', f'{file.name}: needed'))
       assert '\n' not in str(error)
     else:
-      assert records.prompt_of(record).strip() or kind == 'pretraining'
+      for record in found:
+        assert records.prompt_of(record).strip() or kind == 'pretraining'
+
+
+BROKEN = ['{"text"', 5, {'text': 5}, {}, {'text': 'a'}]
+
+
+def _mixed(folder, good):
+  lines = [x if isinstance(x, str) else json.dumps(x) for x in BROKEN]
+  lines += [json.dumps({'text': f't{i}'}) for i in range(good)]
+  path = folder / 'rows.jsonl'
+  path.write_bytes('\n'.join(lines).encode() + b'\n{"text": "\xff"}\n')
+  return str(path)
+
+
+def test_bad_rows_may_be_skipped(tmp_path):
+  path = _mixed(tmp_path, 94)
+  found = records.gather('prompts', path, on_bad_row='skip', max_bad_share=0.05)
+  assert len(found.records) == 95
+  assert found.counts() == {'rows': 100, 'records': 95, 'bad_rows': 5}
+  locations = [location for location, _ in found.bad]
+  assert locations == [f'{path}:{n}' for n in (1, 2, 3, 4, 100)]
+  reasons = [reason for _, reason in found.bad]
+  for reason, said in zip(
+    reasons,
+    ('broken JSON', 'a JSON object', "'text' as text", 'no keys', '0xff'),
+    strict=True,
+  ):
+    assert reason.startswith('needed') and said in reason
+  with pytest.raises(errors.UserError, match='rows.jsonl:1: needed one JSON'):
+    records.gather('prompts', path, max_bad_share=1.0)
+
+
+def test_too_many_bad_rows_are_refused(tmp_path):
+  path = _mixed(tmp_path, 93)
+  said = (
+    'rows.jsonl:1: needed one JSON .* first of 5 bad rows of 99 rows of '
+    'prompts, more than the share of max_bad_share=0.05: mend them, or raise'
+  )
+  with pytest.raises(errors.UserError, match=said):
+    records.gather('prompts', path, on_bad_row='skip', max_bad_share=0.05)
+  share = {'on_bad_row': 'skip', 'max_bad_share': 0.0}
+  with pytest.raises(errors.UserError, match='share of max_bad_share=0.0'):
+    records.gather('prompts', path, **share)
+
+
+def test_no_good_row_is_refused_whatever_the_share(tmp_path):
+  path = tmp_path / 'x.jsonl'
+  path.write_text('{}\n')
+  share = {'on_bad_row': 'skip', 'max_bad_share': 1.0}
+  with pytest.raises(errors.UserError, match='at least one record of prompts'):
+    records.gather('prompts', str(path), **share)
+
+
+def test_the_first_hundred_bad_rows_are_listed(tmp_path):
+  path = tmp_path / 'x.jsonl'
+  path.write_text('{}\n' * 150 + '{"text": "a"}\n')
+  share = {'on_bad_row': 'skip', 'max_bad_share': 1.0}
+  found = records.gather('prompts', str(path), **share)
+  assert found.bad_rows == 150 and len(found.bad) == 100
+  assert found.bad[-1][0] == f'{path}:100'
 
 
 def test_pairs_of_a_ranking():

@@ -114,6 +114,45 @@ def test_text_file_is_one_document(tmp_path, name):
   assert list(sources.read_rows(path)) == [(f'{path}:1', {'text': text})]
 
 
+def test_lines_that_cannot_be_read_are_told(tmp_path):
+  good, lines = b'{"a": 1}', [b'{"a"', b'{"a": "\xff"}', b'{} {}']
+  content = b'\n'.join([lines[0], good, lines[1], b'', lines[2], good])
+  told = []
+  for name in ('x.jsonl', 'x.json'):
+    # A .json file is one text, so it has no line of other bytes.
+    bad = content if name == 'x.jsonl' else content.replace(b'\xff', b'"')
+    path = _write(tmp_path / name, bad)
+    told.clear()
+    found = list(sources.read_rows(path, lambda *one: told.append(one)))
+    assert found == [(f'{path}:2', {'a': 1}), (f'{path}:6', {'a': 1})]
+    assert [location for location, _ in told] == [
+      f'{path}:{number}' for number in (1, 3, 5)
+    ]
+    assert all(reason.startswith('needed ') for _, reason in told)
+
+
+def test_a_file_of_broken_lines_only_is_told_line_by_line(tmp_path):
+  path, told = _write(tmp_path / 'x.jsonl', '{\n}\n'), []
+  assert list(sources.read_rows(path, lambda *one: told.append(one))) == []
+  assert len(told) == 2
+
+
+@pytest.mark.parametrize(
+  ('name', 'content'),
+  [
+    ('x.json', b'[1, 2, {]'),
+    ('x.json', b'\xff'),
+    ('x.txt', b'a\n\xff'),
+    ('x.jsonl.gz', gzip.compress(b'{"a": 1}\n' * 9999)[:-9]),
+    ('x.jsonl', b'\n'),
+  ],
+)
+def test_what_nothing_readable_can_follow_is_refused(tmp_path, name, content):
+  path = _write(tmp_path / name, content)
+  with pytest.raises(errors.UserError):
+    list(sources.read_rows(path, lambda *one: None))
+
+
 GOOD = '{"text": "x"}\n'
 
 

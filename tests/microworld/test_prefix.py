@@ -12,7 +12,9 @@ from instructjax.microworld import world as world_lib
 
 @pytest.mark.parametrize('seed', [0, 1, 2])
 def test_its_examples_are_right_and_short(seed):
-  config = world_lib.WorldConfig(seed=seed, num_demonstrations=200)
+  config = world_lib.WorldConfig(
+    seed=seed, num_demonstrations=200, num_ranked=50, num_prompts=50
+  )
   world = world_lib.make(config)
   page = prefix.form(world)
   assert page == prefix.form(world)

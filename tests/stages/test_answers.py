@@ -50,7 +50,8 @@ def model(tokenizer):
     d_ff=64,
     max_length=40,
   )
-  params = transformer.init(config, jax.random.key(0))
+  init = jax.jit(transformer.init, static_argnums=0)
+  params = init(config, jax.random.key(0))
   params = jax.tree.map(lambda x: 4 * x, params)
   return answers.Model('it', config, params, tokenizer, **OPTIONS)
 

@@ -68,7 +68,7 @@ def _spoil(path, number, row):
     ('prompts', 'Hello?', 'broken JSON'),
     ('prompts', {'text': 7}, 'text'),
     ('prompts', {'text': None}, 'text'),
-    ('prompts', {'question': 'a'}, "'question'"),
+    ('prompts', {'query': 'a'}, "'query'"),
     ('prompts', ['a'], 'JSON object'),
     ('demonstrations', {'prompt': ['a'], 'response': 'b'}, 'prompt'),
     ('demonstrations', {'prompt': 'a'}, 'response'),
@@ -91,6 +91,16 @@ def test_a_bad_line_of_a_record_file(data, tmp_path, refused, kind, row, said):
   line = refused(runs.arguments('ppo_ptx', data, tmp_path / 'run'))
   assert line.startswith(f'{data}/{kind}.jsonl:7: ')
   assert said in line
+
+
+def test_too_many_bad_lines_to_skip(data, tmp_path, refused):
+  _spoil(data / 'prompts.jsonl', 7, {'text': 7})
+  skip = {'data__on_bad_row': 'skip'}
+  args = runs.arguments('ppo_ptx', data, tmp_path / 'run', **skip)
+  line = refused(args)
+  assert line.startswith(f'{data}/prompts.jsonl:7: ')
+  assert 'first of 1 bad rows of 64 rows of prompts' in line
+  assert 'raise --config.data.max_bad_share' in line
 
 
 @pytest.mark.parametrize('kind', ['pretraining', 'comparisons', 'prompts'])
@@ -145,6 +155,8 @@ def test_paths_that_are_not_there(data, tmp_path, refused):
     ({'attention_kernel': 'splash'}, 'splash needs a TPU, given cpu'),
     ({'attention_kernel': 'cudnn'}, 'cudnn needs an NVIDIA GPU'),
     ({'stages.pretrain.model.num_heads': 0}, 'model.num_heads must be'),
+    ({'data.on_bad_row': 'ski'}, "Did you mean 'skip'?"),
+    ({'data.max_bad_share': -0.1}, 'data.max_bad_share=-0.1 must be at least'),
     ({'data.validation_fraction': 1.5}, 'validation fraction in [0, 1)'),
     ({'reward_function': 'nowhere:f'}, "reward_function='nowhere:f'"),
     ({'reward_function': 'json:dumsp'}, "no function 'dumsp'"),

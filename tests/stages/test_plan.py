@@ -175,6 +175,34 @@ def test_a_trace_can_be_asked_for_at_any_time(plan, tmp_path, done):
   assert json.loads(path.read_text()) == old
 
 
+@pytest.mark.parametrize('done', [False, True])
+def test_bad_rows_may_be_skipped_from_now_on(plan, tmp_path, done):
+  """A run that met one far into its text can go on without it."""
+  _begin(tmp_path, 'pretrain', of='pretrain', done=done)
+  wanted = [] if done else ['pretrain']
+  skip = {'data__on_bad_row': 'skip', 'data__max_bad_share': 0.1}
+  assert plan('pretrain', **skip) == wanted
+  path = tmp_path / 'pretrain' / 'config.json'
+  old = json.loads(path.read_text())
+  del old['data']['on_bad_row'], old['data']['max_bad_share']
+  path.write_text(json.dumps(old))  # as of a run from before there were any
+  assert plan('pretrain') == plan('pretrain', **skip) == wanted
+
+
+@pytest.mark.parametrize('done', [False, True])
+def test_older_runs_loaded_their_text(plan, tmp_path, done):
+  _begin(tmp_path, 'pretrain', of='pretrain', done=done)
+  path = tmp_path / 'pretrain' / 'config.json'
+  old = json.loads(path.read_text())
+  del old['data']['stream_above_bytes']
+  path.write_text(json.dumps(old))
+  assert plan('pretrain') == ([] if done else ['pretrain'])
+  with pytest.raises(
+    errors.UserError, match='stream_above_bytes: 268435456 ->'
+  ):
+    plan('sft', data__stream_above_bytes=0)
+
+
 def test_a_stage_under_way_keeps_its_config_in_any_run(plan, tmp_path):
   _begin(tmp_path, 'pretrain', done=False)
   with pytest.raises(errors.UserError, match='num_epochs: 1.0 -> 2.0'):
@@ -268,3 +296,14 @@ def test_a_stage_that_knew_no_attention_kernels_goes_on(tmp_path, plan):
     plan('pretrain', attention_kernel='xla')  # it had what 'auto' is
   for kernel in ('auto',):
     assert plan('pretrain', attention_kernel=kernel) == ['pretrain']
+
+
+def test_a_stage_that_knew_no_tfds_goes_on(tmp_path, plan):
+  _begin(tmp_path, 'pretrain', done=False)
+  path = tmp_path / 'pretrain' / 'config.json'
+  told = json.loads(path.read_text())
+  del told['data']['tfds_dir']
+  path.write_text(json.dumps(told))
+  assert plan('pretrain') == ['pretrain']
+  with pytest.raises(errors.UserError, match="data.tfds_dir: '' -> '/x'"):
+    plan('pretrain', data__tfds_dir='/x')

@@ -34,6 +34,8 @@ def comparisons(row: Row) -> list[Row | str] | None:
   if 'responses' in row or 'ranks' in row:
     if not {'prompt', 'responses', 'ranks'} <= set(row):
       return None
+    if isinstance(row['prompt'], str) and 'conversation' not in row:
+      return [row]  # ours
     return [{**row, **layouts.read_prompt(row['prompt'])}]
   if 'chosen' in row and 'rejected' in row:
     return [{**row, **pair(row)}]

@@ -47,14 +47,14 @@ def prompts(row: Row) -> list[Row | str] | None:
   """
   if 'prompt' in row:
     value = row['prompt']
-    if trees.is_tree(value):
-      return trees.prompts(row)
-    if isinstance(value, dict) and 'text' in value:
-      value = layouts.read_text(value['text'], 'prompt.text')
+    if isinstance(value, dict):
+      if trees.is_tree(value):
+        return trees.prompts(row)
+      if 'text' in value:
+        value = layouts.read_text(value['text'], 'prompt.text')
     return [{**row, **layouts.read_prompt(value, 'text')}]
-  for name in ('messages', 'conversations'):
-    if name in row:
-      return [_asked(row, layouts.read_messages(row[name], name))]
+  if 'messages' in row or 'conversations' in row:
+    return [_asked(row, _chat(row)[1])]
   if 'instruction' in row:
     asked = {'use_case': _use_case(row), **row}
     return [
@@ -66,10 +66,13 @@ def prompts(row: Row) -> list[Row | str] | None:
     told = {'text': pair['prompt'], 'conversation': pair['conversation']}
     return [{**row, **told}]
   if 'text' in row:
-    turns = _hashed(row['text'])
+    text = row['text']
+    turns = _hashed(text) if isinstance(text, str) and text[:1] == '#' else ()
     if turns and turns[-1][0] == 'assistant' and turns[-1][1]:
       return [_asked(row, turns)]
-    return [{**row, **layouts.read_prompt(row['text'], 'text')}]
+    if 'conversation' not in row:
+      return [row]  # ours
+    return [{**row, **layouts.read_prompt(text, 'text')}]
   if 'question' in row:
     return [{**row, **layouts.read_prompt(compared.question(row), 'text')}]
   if 'history' in row:
@@ -80,7 +83,11 @@ def prompts(row: Row) -> list[Row | str] | None:
 
 def demonstrations(row: Row) -> list[Row | str] | None:
   """Reads what a row asks and the answer that it shows."""
-  if 'prompt' in row and trees.is_tree(row['prompt']):
+  prompt = row.get('prompt')
+  if isinstance(prompt, str) and isinstance(row.get('response'), str):
+    if 'conversation' not in row:
+      return [row]  # ours
+  if isinstance(prompt, dict) and trees.is_tree(prompt):
     return trees.demonstrations(row)
   for answer in ('response', 'completion'):
     if 'prompt' in row and answer in row:
@@ -89,9 +96,9 @@ def demonstrations(row: Row) -> list[Row | str] | None:
         response = response.removesuffix(_END)
       prompt = layouts.read_prompt(row['prompt'])
       return [{**row, **prompt, 'response': response}]
-  for name in ('messages', 'conversations'):
-    if name in row:
-      return [_answered(row, layouts.read_messages(row[name], name), name)]
+  if 'messages' in row or 'conversations' in row:
+    name, conversation = _chat(row)
+    return [_answered(row, conversation, name)]
   if 'instruction' in row:
     parts = _instances(row)
     answers = [n for n in ('output', 'response') if n in parts[0]]
@@ -104,6 +111,12 @@ def demonstrations(row: Row) -> list[Row | str] | None:
     return [{**row, **asked, 'response': answer}]
   turns = _hashed(row.get('text'))
   return [_answered(row, turns, 'text')] if turns else None
+
+
+def _chat(row: Row) -> tuple[str, layouts.Messages]:
+  """Returns the key of a row's chat and its messages."""
+  name = 'messages' if 'messages' in row else 'conversations'
+  return name, layouts.read_messages(row[name], name)
 
 
 def _asked(row: Row, conversation: layouts.Messages) -> Row:
