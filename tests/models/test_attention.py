@@ -187,7 +187,7 @@ def test_kernels_equal_a_loop_and_the_gradients_of_xla(kernel, case):
       np.testing.assert_allclose(np.float32(mine), other, atol=8 * atol)
 
 
-@pytest.mark.parametrize('queries', [1, 64, 100, 149])
+@pytest.mark.parametrize('queries', [1, 140])
 @pytest.mark.parametrize('kernel', ('xla', *KERNELS))
 def test_the_last_tokens_of_rows_ask_alone(kernel, queries):
   """Whatever blocks they fall into: outputs and gradients are the row's."""
