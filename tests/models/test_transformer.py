@@ -413,6 +413,29 @@ def test_bfloat16_compute_keeps_float32_masters():
   assert logits.dtype == jnp.float32
 
 
+def test_a_repeated_tokens_gradient_is_summed_in_float32():
+  """In bfloat16 a sum of ones ends at 256."""
+  config = dataclasses.replace(DENSE, dtype='bfloat16', max_length=1000)
+  params = jax.eval_shape(
+    functools.partial(transformer.init, config), jax.random.key(0)
+  )
+  params = jax.tree.map(lambda x: jnp.zeros(x.shape), params)
+  tokens = jnp.full((1, 1000), 7).at[0, :3].set(5)
+  positions = jnp.arange(1000)[None]
+
+  @jax.jit
+  @jax.grad
+  def gradient(params):
+    x = transformer._embed(config, params, tokens, None, positions)
+    assert x.dtype == jnp.bfloat16
+    return jnp.sum(x.astype(jnp.float32))
+
+  found = gradient(params)['embedding']['tokens']
+  expected = np.zeros(found.shape, np.float32)
+  expected[7], expected[5] = 997, 3
+  np.testing.assert_array_equal(found, expected)
+
+
 def test_second_call_does_not_recompile():
   params = make_params(DENSE)
   tokens, mask = make_batch()
