@@ -25,8 +25,8 @@ class Costs:
   """Of one run of a program, on one device.
 
   Attributes:
-    flops: of matrix products and convolutions, 2 a multiply-add; and what
-      kernels say of themselves.
+    flops: of matrix products and convolutions, 2 a multiply-add, as sums of
+      elementwise products too; and what kernels say of themselves.
     bytes_accessed: read from the device's memory and written there (traffic).
     collectives: {kind: {'count', 'bytes'}}; bytes of what leaves or reaches the
       device, the larger of an operation's operand and its result.
@@ -151,6 +151,9 @@ class _Counter:
     if instruction.opcode == 'fusion':
       callee = self.computations[hlo_text.named(instruction.rest, 'calls')]
       return sum(self._flops(callee, i) for i in callee.instructions.values())
+    if instruction.opcode == 'reduce' and _is_product(instruction):
+      shape = where.instructions[instruction.operands[0]].shape
+      return 2.0 * math.prod(hlo_text.sizes_of(shape))
     if instruction.opcode in ('dot', 'convolution'):
       shapes = [where.instructions[n].shape for n in instruction.operands]
       count = _dot if instruction.opcode == 'dot' else _convolution
@@ -224,6 +227,11 @@ def _sent(where: _Computation, collective: _Instruction) -> float:
     # (operand, result, ...)
     shape = max(hlo_text.parts_of(shape), key=hlo_text.bytes_of)
   return max(operands, hlo_text.bytes_of(shape))
+
+
+def _is_product(instruction: _Instruction) -> bool:
+  """Whether a sum was a dot: TPUs multiply one query with its keys that way."""
+  return bool(re.search(r'op_name="[^"]*dot_general"', instruction.rest))
 
 
 def _is_kernel(instruction: _Instruction) -> bool:

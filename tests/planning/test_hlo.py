@@ -158,6 +158,30 @@ def test_what_stays_on_the_chip_is_not_moved():
   assert _moved(place.format(memory)) == 0
 
 
+@pytest.mark.parametrize('was, flops', [('dot_general', 2), ('reduce_sum', 0)])
+def test_a_product_with_one_query_is_a_sum(was, flops):
+  """f32[8, 16] . f32[100, 16] as a broadcast, a product and a sum."""
+  wide = 'f32[8,100,16]{2,1,0}'
+  text = [
+    f'%fused (q: f32[8,16], k: {wide}) -> f32[8,100] {{',
+    '  %q = f32[8,16]{1,0} parameter(0)',
+    f'  %k = {wide} parameter(1)',
+    f'  %each = {wide} broadcast(%q), dimensions={{0,2}}',
+    f'  %products = {wide} multiply(%each, %k)',
+    '  %zero = f32[] constant(0)',
+    '  ROOT %sum = f32[8,100]{1,0} reduce(%products, %zero), dimensions={2},'
+    f' to_apply=%add, metadata={{op_name="jit(f)/attend/{was}"}}',
+    '}',
+    f'ENTRY %main (q: f32[8,16], k: {wide}) -> f32[8,100] {{',
+    '  %q.1 = f32[8,16]{1,0} parameter(0)',
+    f'  %k.1 = {wide} parameter(1)',
+    '  ROOT %out = f32[8,100]{1,0} fusion(%q.1, %k.1), kind=kLoop,'
+    ' calls=%fused',
+    '}',
+  ]
+  assert hlo.costs('\n'.join(text)).flops == flops * 8 * 100 * 16
+
+
 def test_a_collective_spread_over_fusions_counts_once():
   """As TPUs start it, go on with it beside a product, and end it."""
   part, full = 'bf16[1,64,512]{2,1,0}', 'bf16[1,64,4096]{2,1,0}'
