@@ -53,8 +53,8 @@ INSTALL_REQUIRES = [
   'tqdm>=4.67',
 ]
 
-# The first Beam for Python 3.11 to 3.14. It wants protobuf below 7, NumPy below
-# 2.5, Pillow below 13 and pyarrow below 26, which suits all the others.
+# It wants protobuf below 7, NumPy below 2.5, Pillow below 13, pyarrow below 26.
+# All the others do with those, if pip is told of them at once.
 BEAM_REQUIRES = ['apache-beam>=2.77']
 
 TEST_REQUIRES = [

@@ -8,7 +8,8 @@
 The model is a folder of ours, as RUN/sft/model, or one of Hugging Face, whose
 chat template then writes the prompts. Answers are written as JSON lines,
 {"prompt", "response", "sample"}, to --out or standard output. The same seed
-gives the same answers.
+gives the same answers. A model too large for one device is split over several
+by --mesh.fsdp=-1 or --mesh.tensor=N, as --config.mesh splits it in training.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ def parser() -> argparse.ArgumentParser:
   add('--top_k', type=int, default=0, help='0: all tokens')
   add('--top_p', type=float, default=1.0)
   add('--seed', type=int, default=0)
+  for axis in ('data', 'fsdp', 'tensor'):
+    add(f'--mesh.{axis}', type=int, metavar='N', help='devices; -1: the rest')
   add(
     '--dtype',
     choices=['float32', 'bfloat16'],
@@ -73,15 +76,22 @@ class Generator:
 
     self.options = options
     chosen = {'dtype': options.dtype} if options.dtype else {}
+    mesh = sharding.make_mesh(**_mesh_sizes(options))
     start = workdir.find_start(
-      pathlib.Path(), 'policy', str(folder.absolute()), dropout=0.0, **chosen
+      pathlib.Path(),
+      'policy',
+      str(folder.absolute()),
+      dropout=0.0,
+      mesh=mesh,
+      **chosen,
     )
+    sharding.check_params('policy', start.abstract(), mesh)
     self.tokenizer = workdir.load_tokenizer(start.folder)
     self.config = start.config
     workdir.check_vocabulary(
       start.folder, self.config.vocab_size, self.tokenizer
     )
-    self.params = start.load(sharding.make_mesh(), **chosen)
+    self.params = start.load(mesh, **chosen)
     self.room = self.config.max_length - options.max_new_tokens
     if options.max_new_tokens < 1 or self.room < 1:
       raise errors.UserError(
@@ -195,6 +205,17 @@ class Generator:
     return jax.jit(
       functools.partial(decode.sample, self.config, **self._sampling())
     )
+
+
+def _mesh_sizes(options: argparse.Namespace) -> dict[str, int]:
+  """Sizes of the mesh's axes; the data axis takes what no other is to have."""
+  given = {
+    name.removeprefix('mesh.'): size
+    for name, size in vars(options).items()
+    if name.startswith('mesh.') and size is not None
+  }
+  rest = 1 if -1 in given.values() else -1
+  return {'data': rest, 'fsdp': 1, 'tensor': 1} | given
 
 
 def _power_of_two(count: int) -> int:

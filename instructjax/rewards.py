@@ -73,10 +73,9 @@ def reward_model_scores(
     )[:, P:]
   else:
     _, cache = transformer.prefill(
-      config, params['transformer'], prompts, prompt_mask, length=P + R
+      config, params['transformer'], prompts, prompt_mask, length=P
     )
-    cache = transformer.repeat_cache(cache, K)
-    hidden, _ = transformer.extend(
+    hidden = transformer.continue_from(
       config, params['transformer'], cache, tokens, mask
     )
   last = jnp.maximum(jnp.sum(mask, axis=1) - 1, 0)

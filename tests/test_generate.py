@@ -76,6 +76,31 @@ def test_temperature_and_filters(answer):
   assert _texts(found) == _texts(greedy)
 
 
+def test_a_model_split_over_devices_answers_as_on_one(model, answer):
+  """The same tokens, and no device holds all of a large weight."""
+  flags = '--prompt=Who?', '--prompt=Give the hay to?', '--samples=2'
+  code = """
+import pathlib, sys
+from instructjax import generate
+argv = sys.argv[1:]
+options = generate.parser().parse_args(argv)
+loaded = generate.Generator(pathlib.Path(options.model), options)
+table = loaded.params['embedding']['tokens']
+assert table.addressable_shards[0].data.size == table.size // 4
+sys.exit(generate.command(argv))
+"""
+  args = [f'--model={model}', '--max_new_tokens=8', *flags]
+  meshes = '--mesh.fsdp=-1', '--mesh.tensor=2'
+  result = runs.run(['-c', code, *args, *meshes], devices=4)
+  assert result.returncode == 0, result.stderr
+  assert list(map(json.loads, result.stdout.splitlines())) == answer(*flags)
+  result = runs.run(
+    ['-m', 'instructjax.generate', *args, '--mesh.tensor=4'], devices=4
+  )
+  assert result.returncode == 2
+  assert 'mesh.tensor=4 must divide 2,' in result.stderr
+
+
 def test_records_in_and_a_file_out(answer, tmp_path):
   records = tmp_path / 'prompts.jsonl'
   runs.write_jsonl(records, [{'text': 'Hay?'}, {'text': 'Für wen?\n'}])

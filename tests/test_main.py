@@ -233,6 +233,22 @@ def test_skipped_rows_are_listed_beside_the_stage(tmp_path):
   assert 'broken JSON' in told[1]['reason']
 
 
+def test_frozen_models_that_wait_in_the_host_change_nothing(run, tmp_path):
+  """Told apart from others by their memory alone, on a CPU too."""
+  data, workdir = run
+  copy = shutil.copytree(workdir, tmp_path / 'run')
+  shutil.rmtree(copy / 'ppo_ptx')
+  offload = {'frozen__offload': True}
+  runs.main(runs.arguments('ppo_ptx', data, copy, **offload))
+  assert _json(copy / 'ppo_ptx' / 'config.json')['frozen']['offload']
+  found, wanted = (
+    runs.arrays(folder / 'ppo_ptx') for folder in (copy, workdir)
+  )
+  assert found.keys() == wanted.keys()
+  assert all(found[k].tobytes() == wanted[k].tobytes() for k in wanted)
+  assert runs.numbers(copy / 'ppo_ptx') == runs.numbers(workdir / 'ppo_ptx')
+
+
 def test_several_devices_share_the_work(run, tmp_path):
   """Two devices that share parameters and rows make the same numbers as one,
   but for rounding."""

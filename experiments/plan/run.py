@@ -24,14 +24,19 @@ ROOT = FOLDER.parents[1]
 # Name -> (config, topology, overrides).
 CASES = {
   '175B': ('ppo_ptx.py:175B', 'v5p:8x8x8', {}),
-  '175B_sft': ('sft.py:175B', 'v5p:8x8x8', {'batch_size': 64}),
   '175B_256': ('ppo_ptx.py:175B', 'v5p:8x8x4', {'num_microbatches': 2}),
-  '175B_128': ('ppo_ptx.py:175B', 'v5p:4x4x8', {'num_microbatches': 4}),
+  '175B_128': (
+    'ppo_ptx.py:175B',
+    'v5p:4x4x8',
+    {'num_microbatches': 4, 'hyper.rollout_batch_size': 256},
+  ),
   '175B_64': (
     'ppo_ptx.py:175B',
     'v5p:4x4x4',
     {'num_microbatches': 8, 'hyper.rollout_batch_size': 128},
   ),
+  # The paper's batch of 8 is a row for each of eight groups of eight chips.
+  '175B_sft': ('sft.py:175B', 'v5p:4x4x4', {}),
   '6B': (
     'ppo_ptx.py:6B',
     'v5e:8x16',
@@ -47,11 +52,6 @@ CASES = {
       'num_microbatches': 8,
       'hyper.rollout_batch_size': 64,
     },
-  ),
-  '1.3B_6B': (
-    'ppo_ptx.py:1.3B',
-    'v4:2x2x4',
-    {'num_microbatches': 4, 'hyper.rollout_batch_size': 128},
   ),
 }
 

@@ -172,6 +172,7 @@ def _per_user(tally: stats.Tally) -> Any:
     )
   axis.set_xscale('log')
   axis.set_yscale('log')
+  axis.set_ylim(bottom=0.8)
   for which in (axis.xaxis, axis.yaxis):
     which.set_major_formatter('{x:,.0f}')
   axis.set_xlabel('rank of the user')
@@ -195,7 +196,7 @@ def _languages(tally: stats.Tally) -> Any:
   figure, axis = _lines([tag for tag, _ in shown], 'Languages')
   for row, (_, count) in enumerate(shown):
     axis.barh(row, count, height=0.72, color=plots.BLUE)
-    told = f' {count:,} ({count / total:.1%})'
+    told = f' {count:,} ({count / total:.2%})'
     axis.text(count, row, told, va='center', fontsize=9)
   axis.set_xscale('log')
   axis.set_xlim(0.7, shown[0][1] * 12)

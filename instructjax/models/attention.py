@@ -1,6 +1,7 @@
 """How queries attend to keys: XLA everywhere, a kernel where there is one.
 
-`over_rows` is what training, scoring and prefill call, for whole rows at once;
+`over_rows` is what training, scoring and prefill call, for whole rows at once
+or for all of a row behind what is in a cache;
 `kernel_for` says which kernel they get. Decoding against a cache is `attend`.
 
 Each kernel needs the kept tokens of a sequence to lie side by side, with
@@ -35,10 +36,8 @@ _MIN_QUERY_BLOCK = 64
 _HIDDEN_SCORE = -1e30  # finite: a query that sees nothing must not give NaN
 _SPLASH_UNIT = 128  # columns; its blocks are multiples of a TPU's lanes
 _SPLASH_BLOCK = 512
-_SPLASH_BLOCKS = (
-  *('block_q', 'block_kv'),
-  *('block_q_dkv', 'block_kv_dkv', 'block_q_dq', 'block_kv_dq'),
-)
+_SPLASH_BLOCKS_Q = ('block_q', 'block_q_dkv', 'block_q_dq')
+_SPLASH_BLOCKS_KV = ('block_kv', 'block_kv_dkv', 'block_kv_dq')
 _CUDNN_MAX_HEAD_DIM = 128
 
 
@@ -92,26 +91,30 @@ def over_rows(
   positions: Array,
   mask: Array | None,
   packing: Any = None,
+  *,
+  queries: int | None = None,
 ) -> Callable[..., Array]:
-  """Returns causal self-attention over whole rows, T = S.
+  """Returns causal self-attention over whole rows, or of their last tokens.
 
   Args:
     config: the model's shape.
-    positions: i32[B or 1, T], of each token in its sequence.
-    mask: bool[B, T], kept tokens; None: all.
+    positions: i32[B or 1, S], of each token in its sequence.
+    mask: bool[B, S], kept tokens; None: all.
     packing: transformer.Packing of rows of several sequences, or None.
+    queries: T <= S, how many tokens at the end of a row ask; None: all.
 
   Returns:
-    (layer, q f[B, H, T, head_dim], k and v f[B, K, T, head_dim]) ->
+    (layer, q f[B, H, T, head_dim], k and v f[B, K, S, head_dim]) ->
     f[B, H, T, head_dim]. A layer is a number, or traced where layers are
     scanned. What padding holds changes no kept token; its own output is finite
     and meaningless, its gradient 0 if the loss leaves it out. (Under XLA keys
     and values must be finite there; the kernels clear them.)
   """
   length = positions.shape[1]
+  first = 0 if queries is None else length - queries  # column that asks
   name = kernel_for(config, length, packing)
   if name == 'xla':
-    return _by_xla(config, positions, mask, packing)
+    return _by_xla(config, positions, mask, packing, first)
   if name.startswith('cudnn'):
     implementation = 'cudnn' if name == 'cudnn' else 'xla'
     run = functools.partial(_cudnn, config, implementation)
@@ -128,7 +131,8 @@ def over_rows(
   def attend(layer, q, k, v):
     if mask is not None:
       kept = mask[:, None, :, None]
-      q, k, v = (jnp.where(kept, x, 0.0) for x in (q, k, v))
+      q = jnp.where(kept[:, :, first:], q, 0.0)
+      k, v = (jnp.where(kept, x, 0.0) for x in (k, v))
     of_width = functools.partial(_on_shards, run, config.mesh, rows)
     if isinstance(layer, int) or len(set(widths)) == 1:
       width = widths[layer if isinstance(layer, int) else 0]
@@ -144,12 +148,14 @@ def over_rows(
   return attend
 
 
-def _by_xla(config, positions, mask, packing) -> Callable[..., Array]:
-  """`over_rows` with a mask bool[B, 1, T, T]."""
+def _by_xla(config, positions, mask, packing, first) -> Callable[..., Array]:
+  """`over_rows` with a mask bool[B, 1, T, S]; `first` is the first to ask."""
   causal = masks.causal(positions.shape[1])
   if packing:
     causal = causal & masks.together(packing.segments, packing.prefixes)
-  visible = masks.visibility(config, positions, positions, causal, mask)
+  visible = masks.visibility(
+    config, positions[:, first:], positions, causal[..., first:, :], mask
+  )
 
   def attend(layer, q, k, v):
     seen = sharding.constrain(config.mesh, 'activation/mask', visible(layer))
@@ -188,8 +194,8 @@ def _on_shards(
     rows: what the kernel wants to know of each row, i32[B, ...].
     width: of the band.
     q: f[B, H, T, head_dim].
-    k: f[B, K, T, head_dim].
-    v: f[B, K, T, head_dim].
+    k: f[B, K, S, head_dim].
+    v: f[B, K, S, head_dim].
   """
   run = functools.partial(kernel, width)
   if mesh is None or mesh.size == 1:
@@ -222,19 +228,22 @@ def _splash(
 
   Source: JAX's own kernel for TPUs, after Dao et al. 2022 (arXiv:2205.14135).
   """
-  length, heads = q.shape[2], q.shape[1]
-  block = _splash_block(length)
-  free = -length % block  # columns to add, which come after all that is seen
+  (heads, queries), length = q.shape[1:3], k.shape[2]
+  block_q, block_kv = _splash_block(queries), _splash_block(length)
+  # Columns to add, which come after all that is seen.
+  free_q, free_kv = -queries % block_q, -length % block_kv
   scale = config.attention_scale or 1.0 / math.sqrt(q.shape[-1])
-  pads = (0, 0), (0, 0), (0, free), (0, 0)
-  q, k, v = (jnp.pad(x, pads) for x in (q * scale, k, v))
-  shape = length + free, length + free
-  seen = splash.CausalMask(shape)
+  q = _pad_columns(q * scale, free_q)
+  k, v = (_pad_columns(x, free_kv) for x in (k, v))
+  shape, first = (queries + free_q, length + free_kv), length - queries
+  seen = splash.CausalMask(shape, offset=first)
   if width < length:
-    seen = splash.LocalMask(shape, window_size=(width - 1, 0), offset=0)
+    seen = splash.LocalMask(shape, window_size=(width - 1, 0), offset=first)
+  blocks = dict.fromkeys(_SPLASH_BLOCKS_Q, block_q)
+  blocks |= dict.fromkeys(_SPLASH_BLOCKS_KV, block_kv)
   kernel = splash.make_splash_mha(
     splash.MultiHeadMask([seen] * heads),
-    block_sizes=splash.BlockSizes(**dict.fromkeys(_SPLASH_BLOCKS, block)),
+    block_sizes=splash.BlockSizes(**blocks),
     attn_logits_soft_cap=config.attention_softcap or None,
     head_shards=1,
     q_seq_shards=1,
@@ -242,9 +251,14 @@ def _splash(
   )
   told = ()
   if segments is not None:
-    segments = jnp.pad(segments, ((0, 0), (0, free)), constant_values=-1)
-    told = (splash.SegmentIds(segments, segments),)
-  return jax.vmap(kernel)(q, k, v, *told)[:, :, :length]
+    pad = functools.partial(jnp.pad, constant_values=-1)
+    own = pad(segments[:, first:], ((0, 0), (0, free_q)))
+    told = (splash.SegmentIds(own, pad(segments, ((0, 0), (0, free_kv)))),)
+  return jax.vmap(kernel)(q, k, v, *told)[:, :, :queries]
+
+
+def _pad_columns(x: Array, free: int) -> Array:
+  return jnp.pad(x, ((0, 0), (0, 0), (0, free), (0, 0)))
 
 
 def _splash_block(length: int) -> int:
@@ -269,8 +283,12 @@ def _cudnn(
 
   Each row is rolled until its kept tokens come first, from `first` i32[B] on:
   then causality alone keeps padding from them, and no lengths need be told.
+  Where only the last tokens ask, those before ask in vain: cuDNN takes the
+  first query for the first token.
   """
   q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))
+  silent = k.shape[1] - q.shape[1]
+  q = jnp.pad(q, ((0, 0), (silent, 0), (0, 0), (0, 0)))
   if first is not None:
     q, k, v = (_rolled(x, first) for x in (q, k, v))
   out = jax.nn.dot_product_attention(
@@ -284,7 +302,7 @@ def _cudnn(
   )
   if first is not None:
     out = _rolled(out, -first)
-  return jnp.swapaxes(out, 1, 2)
+  return jnp.swapaxes(out[:, silent:], 1, 2)
 
 
 @jax.custom_vjp
@@ -369,22 +387,22 @@ def causal_attend(
   scale: float = 0.0,
   softcap: float = 0.0,
 ) -> Array:
-  """As `attend`, for T = S and a mask that is false above the diagonal.
+  """As `attend`, for the last T of S tokens and none later than they see.
 
   Queries go in a few blocks, each with the keys up to its own end, which skips
   most of the hidden upper triangle.
   """
   length = q.shape[2]
-  step = query_block(length)
+  step, before = query_block(length), k.shape[2] - length
   outputs = []
   for start in range(0, length, step):
     stop = min(start + step, length)
     outputs.append(
       attend(
         q[:, :, start:stop],
-        k[:, :, :stop],
-        v[:, :, :stop],
-        mask[:, :, start:stop, :stop],
+        k[:, :, : before + stop],
+        v[:, :, : before + stop],
+        mask[:, :, start:stop, : before + stop],
         scale,
         softcap,
       )

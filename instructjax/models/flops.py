@@ -184,6 +184,7 @@ def train_program(
   *,
   batch: int,
   length: int,
+  past: int = 0,
   logits: int = 0,
   scalars: int = 0,
   blocks: int = 4,
@@ -200,6 +201,8 @@ def train_program(
     config: the model's shape, and what it keeps (remat).
     batch: rows.
     length: tokens a row.
+    past: tokens before them, whose keys and values are there; a gradient to
+      these is another row's, which has made them.
     logits: tokens a row whose logits are taken.
     scalars: tokens a row whose scalar is read out.
     blocks: as of `forward`.
@@ -219,7 +222,7 @@ def train_program(
       if config.branches != 'sequential':
         passes['attention_output'] -= 1
   layer = length * sum(passes[name] * weights[name] for name in weights)
-  pairs = _computed_pairs(length, blocks, 0)
+  pairs = _computed_pairs(length, blocks, 0) + length * past
   layer += attention * pairs * per_pair(config) // 2
   row = config.num_layers * layer
   row += logits_passes * logits * per_logits(config)

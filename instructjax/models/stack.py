@@ -37,6 +37,8 @@ def run_layers(
   attention: Callable[..., Any],
   cache: tuple[Any, Any] | None = None,
   drop: Callable[..., Array] | None = None,
+  *,
+  writes: bool = True,
 ) -> tuple[Array, Any, Any]:
   """Runs the blocks over the residual stream.
 
@@ -46,9 +48,11 @@ def run_layers(
     x: f[B, T, D].
     attention: (layer, cache, q, k, v) -> f[B, H, T, head_dim], (cache, what to
       keep of this layer). The cache is the layer's own, or all layers' stack
-      where these are scanned.
+      where these are scanned and write to it.
     cache: keys and values as `Cache` has them.
     drop: (site, f[B, T, D]) -> f[B, T, D].
+    writes: whether `attention` returns a cache that it has written to. One that
+      is only read is each layer's input, and returned as ().
 
   Returns:
     f[B, T, D], the cache, and what the layers kept, laid out as the cache is.
@@ -74,13 +78,14 @@ def run_layers(
   if is_scanned(config):
 
     def body(state, xs):
-      layer, layer_params = xs
-      return run(layer, *state, layer_params)
+      (x, stack), (layer, layer_params, own) = state, xs
+      return run(layer, x, stack if writes else own, layer_params)
 
-    xs = (jnp.arange(config.num_layers), params['layers'])
+    stack, own = (cache, ()) if writes else ((), cache)
+    xs = (jnp.arange(config.num_layers), params['layers'], own)
     body = _rematerialised(config, body, prevent_cse=False)
-    (x, cache), kept = jax.lax.scan(body, (x, cache), xs)
-    return x, cache, kept
+    (x, stack), kept = jax.lax.scan(body, (x, stack), xs)
+    return x, stack, kept
 
   results = []
   for layer in range(config.num_layers):

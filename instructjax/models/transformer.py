@@ -1,4 +1,4 @@
-"""The decoder as pure functions: train on sequences, or extend a cache.
+"""The decoder as pure functions: over sequences, or on from a cache.
 
 Parameters are a plain pytree of float32 arrays; the layers' leaves carry a
 leading axis L and a scan runs over it:
@@ -20,7 +20,7 @@ tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 import functools
 import math
 from typing import Any
@@ -31,6 +31,7 @@ import jax.numpy as jnp
 
 from instructjax import sharding
 from instructjax.models import attention as attention_lib
+from instructjax.models import cache as cache_lib
 from instructjax.models import config as config_lib
 from instructjax.models import layers
 from instructjax.models import masks
@@ -39,6 +40,7 @@ from instructjax.models import stack
 
 Array = jax.Array
 Params = Any
+Cache = cache_lib.Cache
 ModelConfig = config_lib.ModelConfig
 
 
@@ -66,27 +68,6 @@ class Packing:
     if 'segments' not in rows:
       return None
     return cls(rows['segments'], rows.get('prefixes'), rows['positions'])
-
-
-@struct.dataclass
-class Cache:
-  """Keys and values of the tokens seen so far.
-
-  Attributes:
-    keys: f[L, B, K, S, head_dim], K = config.kv_heads, where the layers are
-      scanned, otherwise a tuple of L f[B, K, S, head_dim]; of the S columns
-      `index` are written.
-    values: the same.
-    mask: bool[B, S], written and kept.
-    positions: i32[B], the next kept token's position in each row.
-    index: i32[], the next column to write, the same in all rows.
-  """
-
-  keys: Array | tuple[Array, ...]
-  values: Array | tuple[Array, ...]
-  mask: Array
-  positions: Array
-  index: Array
 
 
 def init(config: ModelConfig, key: Array) -> Params:
@@ -255,15 +236,7 @@ def prefill(
     return attend(layer, q, k, v), (cache, (k, v))
 
   x, _, written = stack.run_layers(config, params, x, attention)
-  pad = functools.partial(_pad_columns, free=length - tokens.shape[1], axis=-2)
-  keys, values = jax.tree.map(lambda x: _place(config, pad(x)), written)
-  cache = Cache(
-    keys=keys,
-    values=values,
-    mask=_pad_columns(mask, length - tokens.shape[1], -1),
-    positions=jnp.sum(mask, axis=1, dtype=jnp.int32),
-    index=jnp.asarray(tokens.shape[1], jnp.int32),
-  )
+  cache = cache_lib.of(config, *written, mask, length=length)
   return _final_norm(config, params, x), cache
 
 
@@ -274,9 +247,10 @@ def extend(
   tokens: Array,
   mask: Array,
 ) -> tuple[Array, Cache]:
-  """Runs T more tokens after those in the cache; differentiable.
+  """Runs T more tokens after those in the cache and writes them there.
 
-  T = 1 decodes; T = R scores a response after a prompt run once.
+  For decoding: a gradient would keep the whole cache once for each layer that
+  writes to it. `continue_from` is for scores.
 
   Args:
     config: the model's shape.
@@ -297,7 +271,7 @@ def extend(
   columns = jnp.arange(kept.shape[1])
   causal = columns <= cache.index + jnp.arange(length)[:, None]  # bool[T, S]
   visible = masks.visibility(config, positions, key_positions, causal, kept)
-  write = functools.partial(_write, config, column=cache.index)
+  write = functools.partial(cache_lib.write, config, column=cache.index)
   rotate = rope.rotation(config, positions)
 
   def attention(layer, layer_cache, q, k, v):
@@ -320,56 +294,61 @@ def extend(
   )
 
 
-def repeat_cache(cache: Cache, k: int) -> Cache:
-  """Returns the cache of B * k rows, each row k times in a row."""
-  return _of_rows(cache, lambda x, axis: jnp.repeat(x, k, axis=axis))
+def continue_from(
+  config: ModelConfig,
+  params: Params,
+  cache: Cache,
+  tokens: Array,
+  mask: Array,
+) -> Array:
+  """Runs N / B continuations of each row in a cache, which stays as it is.
 
+  For scores and their gradients: a layer reads its own keys and values alone,
+  and copies them for the N rows no longer than it runs.
 
-def take_cache(cache: Cache, rows: Array) -> Cache:
-  """Returns the cache whose row n is this one's row rows[n], i32[N]."""
-  return _of_rows(cache, lambda x, axis: jnp.take(x, rows, axis=axis))
+  Args:
+    config: the model's shape.
+    params: as `init` returns them.
+    cache: of B rows, all columns written (S of `prefill`'s tokens).
+    tokens: i32[N, T]; rows n N / B to (n + 1) N / B continue row n.
+    mask: bool[N, T], kept tokens.
 
+  Returns:
+    f[N, T, D], as `hidden` of the whole sequences gives at these tokens.
 
-def _of_rows(cache: Cache, pick: Callable[[Array, int], Array]) -> Cache:
-  def pick_layers(leaf):  # the batch is the fourth axis from the end
-    return pick(leaf, leaf.ndim - 4)
-
-  return cache.replace(
-    keys=jax.tree.map(pick_layers, cache.keys),
-    values=jax.tree.map(pick_layers, cache.values),
-    mask=pick(cache.mask, 0),
-    positions=pick(cache.positions, 0),
-  )
-
-
-def _pad_columns(x: Array, free: int, axis: int) -> Array:
-  pads = [(0, 0)] * x.ndim
-  pads[axis] = (0, free)
-  return jnp.pad(x, pads)
-
-
-def _write(
-  config: ModelConfig, layer: Array, cached: Array, new: Array, column: Array
-) -> tuple[Array, Array]:
-  """Writes f[B, K, T, head_dim] into a cache; returns it and the layer's part.
-
-  A scan must carry the stack of all layers for this to happen in place: as the
-  scan's input and output, all of it would be copied at every step.
+  Raises:
+    ValueError: while tracing, if B does not divide N.
+    UserError: for a length as `hidden` refuses it.
   """
-  if not stack.is_scanned(config):
-    written = jax.lax.dynamic_update_slice(cached, new, (0, 0, column, 0))
-    written = _place(config, written)
-    return written, written
-  cached = jax.lax.dynamic_update_slice(
-    cached, new[None], (layer, 0, 0, column, 0)
+  copies, rest = divmod(tokens.shape[0], cache.mask.shape[0])
+  if rest:
+    raise ValueError(
+      f'{tokens.shape[0]} rows cannot continue {cache.mask.shape[0]} evenly.'
+    )
+  repeat = functools.partial(jnp.repeat, repeats=copies, axis=0)
+  kept = jnp.concatenate([repeat(cache.mask), mask], axis=1)  # bool[N, S + T]
+  rope.check_reach(config, kept.shape[1])
+  positions = _positions(kept)
+  own_positions = positions[:, cache.mask.shape[1] :]
+  x = _embed(config, params, tokens, mask, own_positions)
+  attend = attention_lib.over_rows(
+    config, positions, kept, queries=tokens.shape[1]
   )
-  cached = _place(config, cached)
-  return cached, jax.lax.dynamic_index_in_dim(cached, layer, keepdims=False)
+  rotate = rope.rotation(config, own_positions)
 
+  def after(past, own):  # f[B, K, S, head_dim], f[N, K, T, head_dim]
+    past = repeat(jnp.where(cache.mask[:, None, :, None], past, 0.0))
+    past = sharding.constrain(config.mesh, 'activation/heads', past)
+    return jnp.concatenate([past, own], axis=2)
 
-def _place(config: ModelConfig, cached: Array) -> Array:
-  """Spreads keys or values, f[..., B, K, S, head_dim], over the devices."""
-  return sharding.constrain(config.mesh, 'cache/keys', cached)
+  def attention(layer, past, q, k, v):
+    q, k = rotate(layer, q), rotate(layer, k)
+    k, v = after(past[0], k), after(past[1], v)
+    return attend(layer, q, k, v), ((), None)
+
+  past = cache.keys, cache.values
+  x, _, _ = stack.run_layers(config, params, x, attention, past, writes=False)
+  return _final_norm(config, params, x)
 
 
 def _positions(mask: Array) -> Array:

@@ -70,7 +70,7 @@ def _sft_step(stage: Any) -> int:
 
 
 def _reward_model_step(stage: Any) -> int:
-  """A prompt runs once for its K responses, which see it in the cache."""
+  """A prompt runs once for its K responses, which see its keys."""
   config, model = stage.config, stage.models['policy']
   size = config['batch_size']
   count = 2 if config['shuffle_pairs'] else config['max_responses']
@@ -79,16 +79,8 @@ def _reward_model_step(stage: Any) -> int:
     blocks = -(-length // attention.query_block(length))
     return _step(stage, model, size, length, scalars=length, blocks=blocks)
   prompt, response = config['max_prompt_length'], config['max_response_length']
-  forward = flops.forward(
-    model,
-    batch=size * count,
-    length=response,
-    past=prompt,
-    blocks=1,
-    columns=prompt + response,
-  )
-  passes = flops.TRAINING + (model.remat == 'full')
-  return _step(stage, model, size, prompt) + passes * forward
+  scores = _step(stage, model, size * count, response, past=prompt, scalars=1)
+  return _step(stage, model, size, prompt) + scores
 
 
 STEPS = {'sft': _sft_step, 'reward_model': _reward_model_step}
@@ -104,9 +96,9 @@ def _forward(config, batch: int, length: int, **heads: int) -> int:
   )
 
 
-def _blocks(config, length: int) -> int:
+def _blocks(config, length: int, past: int = 0) -> int:
   """Blocks of queries that XLA works through; 0 for a kernel."""
-  is_xla = attention.kernel_for(config, length) == 'xla'
+  is_xla = attention.kernel_for(config, past + length) == 'xla'
   return -(-length // attention.query_block(length)) if is_xla else 0
 
 
@@ -123,22 +115,19 @@ def _logits_passes(stage, config, batch: int, length: int) -> int:
 
 
 def _step(
-  stage, config, batch: int, length: int, *, blocks=0, **heads: int
+  stage, config, batch: int, length: int, *, past=0, blocks=0, **heads: int
 ) -> int:
   heads['logits_passes'] = _logits_passes(stage, config, batch, length)
-  blocks = blocks or _blocks(config, length)
+  blocks = blocks or _blocks(config, length, past)
+  rows = {'batch': batch, 'length': length, 'past': past}
   if blocks:
-    return flops.train_program(
-      config, batch=batch, length=length, blocks=blocks, **heads
-    )
+    return flops.train_program(config, blocks=blocks, **rows, **heads)
   # A kernel has two products forward, five backward (it computes the scores
   # anew), and its two again where blocks are rematerialised.
   passes = 7 + (2 if config.remat != 'none' else 0)
-  products = flops.train_program(
-    config, batch=batch, length=length, blocks=1, **heads
-  )
+  products = flops.train_program(config, blocks=1, **rows, **heads)
   pair = flops.per_pair(config) // 2
-  hidden = config.num_layers * length**2 * (passes * pair)
-  seen = flops.forward(config, batch=1, length=length)
+  hidden = config.num_layers * length * (past + length) * (passes * pair)
+  seen = flops.forward(config, batch=1, length=length, past=past)
   seen -= length * flops.per_token(config)
   return products - batch * (hidden - seen // 2 * passes)

@@ -13,51 +13,11 @@ import functools
 import math
 import re
 
-COLLECTIVES = (
-  'all-gather',
-  'all-reduce',
-  'reduce-scatter',
-  'all-to-all',
-  'collective-permute',
-)
-_BYTES = {
-  'pred': 1,
-  's4': 0.5,
-  'u4': 0.5,
-  's8': 1,
-  'u8': 1,
-  's16': 2,
-  'u16': 2,
-  'f16': 2,
-  'bf16': 2,
-  's32': 4,
-  'u32': 4,
-  'f32': 4,
-  's64': 8,
-  'u64': 8,
-  'f64': 8,
-  'c64': 8,
-  'c128': 16,
-}
-# They move nothing, or what they move is counted where it is made.
-_FREE = {
-  'parameter',
-  'constant',
-  'tuple',
-  'get-tuple-element',
-  'bitcast',
-  'while',
-  'conditional',
-  'call',
-  'after-all',
-  'partition-id',
-  'copy-start',
-  'copy-done',
-  'async-start',
-  'async-update',
-  'async-done',
-  'opt-barrier',
-}
+from instructjax.planning import hlo_text
+from instructjax.planning import traffic
+
+_Computation = hlo_text.Computation
+_Instruction = hlo_text.Instruction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +25,9 @@ class Costs:
   """Of one run of a program, on one device.
 
   Attributes:
-    flops: of matrix products and convolutions, 2 a multiply-add; and what
-      kernels say of themselves.
-    bytes_accessed: read and written between fused operations.
+    flops: of matrix products and convolutions, 2 a multiply-add, as sums of
+      elementwise products too; and what kernels say of themselves.
+    bytes_accessed: read from the device's memory and written there (traffic).
     collectives: {kind: {'count', 'bytes'}}; bytes of what leaves or reaches the
       device, the larger of an operation's operand and its result.
     silent_kernels: calls of kernels that do not say what they compute.
@@ -77,26 +37,6 @@ class Costs:
   bytes_accessed: float
   collectives: Mapping[str, Mapping[str, float]]
   silent_kernels: int
-
-
-@dataclasses.dataclass(frozen=True)
-class _Instruction:
-  name: str
-  shape: str
-  opcode: str
-  operands: tuple[str, ...]
-  rest: str
-  is_root: bool
-
-
-@dataclasses.dataclass
-class _Computation:
-  name: str
-  instructions: dict[str, _Instruction]
-
-  @property
-  def root(self) -> _Instruction:
-    return next(i for i in self.instructions.values() if i.is_root)
 
 
 def costs(text: str, *, loops: int = 1) -> Costs:
@@ -113,7 +53,7 @@ class _Counter:
   """Walks from the entry through all that it calls."""
 
   def __init__(self, text: str, loops: int):
-    self.computations, self.entry = _parse(text)
+    self.computations, self.entry = hlo_text.parse(text)
     self.loops = loops
 
   def costs(self) -> Costs:
@@ -121,14 +61,16 @@ class _Counter:
     silent = 0
     collectives: dict[str, dict[str, float]] = {}
     for computation, times in self._runs(self.entry, 1):
+      for kind, sent, more in self._sendings(computation):
+        told = collectives.setdefault(kind, {'count': 0, 'bytes': 0})
+        told['count'] += times
+        told['bytes'] += times * sent
+        moved += times * more
       for instruction in computation.instructions.values():
         flops += times * self._flops(computation, instruction)
-        moved += times * self._moved(computation, instruction)
-        kind = self._collective(instruction)
-        if kind:
-          told = collectives.setdefault(kind, {'count': 0, 'bytes': 0})
-          told['count'] += times
-          told['bytes'] += times * self._sent(computation, instruction)
+        moved += times * traffic.moved(
+          self.computations, computation, instruction
+        )
         if _is_kernel(instruction) and not _told(instruction):
           silent += times
     return Costs(flops, moved, collectives, silent)
@@ -146,7 +88,7 @@ class _Counter:
   def _calls(self, instruction: _Instruction) -> list[tuple[str, float]]:
     rest, opcode = instruction.rest, instruction.opcode
     if opcode == 'while':
-      return [(_named(rest, 'body'), self._trips(instruction))]
+      return [(hlo_text.named(rest, 'body'), self._trips(instruction))]
     if opcode == 'conditional':
       found = re.search(r'branch_computations=\{([^}]*)\}', rest)
       names = found.group(1) if found else ''
@@ -156,23 +98,23 @@ class _Counter:
       branches = re.findall(r'%([\w.\-]+)', names)
       return [(name, 1 / len(branches)) for name in branches]
     if opcode == 'call':
-      return [(_named(rest, 'to_apply'), 1)]
+      return [(hlo_text.named(rest, 'to_apply'), 1)]
     if opcode == 'async-start':
-      return [(_named(rest, 'calls'), 1)]
+      return [(hlo_text.named(rest, 'calls'), 1)]
     return []
 
   def _trips(self, instruction: _Instruction) -> int:
     known = re.search(r'known_trip_count[^\d]*(\d+)', instruction.rest)
     if known:
       return int(known.group(1))
-    condition = self.computations[_named(instruction.rest, 'condition')]
+    condition = self.computations[hlo_text.named(instruction.rest, 'condition')]
     root = self._unwrapped(condition)
     if root.opcode != 'compare' or 'direction=LT' not in root.rest:
       return self.loops
     limits = [
-      _constant(i)
+      hlo_text.constant(i)
       for i in condition.instructions.values()
-      if i.opcode == 'constant' and _constant(i) is not None
+      if i.opcode == 'constant' and hlo_text.constant(i) is not None
     ]
     if len(limits) != 1:
       return self.loops
@@ -185,12 +127,12 @@ class _Counter:
       for i in condition.instructions.values()
       if (found := re.search(r'index=(\d+)', i.rest))
     ]
-    body = self.computations[_named(loop.rest, 'body')]
+    body = self.computations[hlo_text.named(loop.rest, 'body')]
     if len(counters) != 1 or body.root.opcode != 'tuple':
       return 1
     grown = body.instructions[body.root.operands[counters[0]]]
     steps = [
-      _constant(body.instructions[name])
+      hlo_text.constant(body.instructions[name])
       for name in grown.operands
       if body.instructions[name].opcode == 'constant'
     ]
@@ -200,88 +142,96 @@ class _Counter:
     """The root, or that of the fusion which it is."""
     root = computation.root
     if root.opcode == 'fusion':
-      return self._unwrapped(self.computations[_named(root.rest, 'calls')])
+      return self._unwrapped(
+        self.computations[hlo_text.named(root.rest, 'calls')]
+      )
     return root
 
   def _flops(self, where: _Computation, instruction: _Instruction) -> float:
     if instruction.opcode == 'fusion':
-      callee = self.computations[_named(instruction.rest, 'calls')]
+      callee = self.computations[hlo_text.named(instruction.rest, 'calls')]
       return sum(self._flops(callee, i) for i in callee.instructions.values())
+    if instruction.opcode == 'reduce' and _is_product(instruction):
+      shape = where.instructions[instruction.operands[0]].shape
+      return 2.0 * math.prod(hlo_text.sizes_of(shape))
     if instruction.opcode in ('dot', 'convolution'):
       shapes = [where.instructions[n].shape for n in instruction.operands]
       count = _dot if instruction.opcode == 'dot' else _convolution
-      return 2.0 * count(instruction, *(_sizes(shape) for shape in shapes[:2]))
+      return 2.0 * count(
+        instruction, *(hlo_text.sizes_of(shape) for shape in shapes[:2])
+      )
     return _told(instruction) if _is_kernel(instruction) else 0.0
 
-  def _moved(self, where: _Computation, instruction: _Instruction) -> float:
-    opcode = instruction.opcode
-    if opcode in _FREE or opcode.endswith('-done'):
-      return 0.0
-    inputs = [where.instructions[n].shape for n in instruction.operands]
-    if opcode == 'fusion':
-      return self._moved_by_fusion(instruction, inputs)
-    if opcode in ('dynamic-slice', 'slice', 'gather'):
-      return 2 * _bytes(instruction.shape)
-    if opcode == 'dynamic-update-slice':
-      return 2 * _bytes(inputs[1])
-    return _bytes(instruction.shape) + sum(map(_bytes, inputs))
+  def _sendings(
+    self, computation: _Computation
+  ) -> Iterator[tuple[str, float, float]]:
+    """Yields its collectives: kind, bytes sent, bytes moved beside `moved`'s.
 
-  def _moved_by_fusion(self, fusion: _Instruction, inputs: list[str]) -> float:
-    """What it reads of each operand, and what it writes.
-
-    A result that is an operand with a part replaced is written in place.
+    TPUs spread a collective over a fusion that starts it, others that go on
+    with it while they compute, and one that ends it; all tell its channel.
     """
-    callee = self.computations[_named(fusion.rest, 'calls')]
-    total = sum(
-      min(_bytes(shape), self._read(callee, _parameter(callee, number)))
-      for number, shape in enumerate(inputs)
-    )
-    root = callee.root
-    if root.opcode == 'dynamic-update-slice':
-      return total + _bytes(callee.instructions[root.operands[1]].shape)
-    return total + _bytes(fusion.shape)
-
-  def _read(self, where: _Computation, name: str) -> float:
-    """Bytes that a fused computation reads of one of its values: the slices
-    where it is only sliced, nothing where a part of it is replaced."""
-    total = 0.0
-    for user in where.instructions.values():
-      if name not in user.operands:
+    found = [
+      (where, inner)
+      for instruction in computation.instructions.values()
+      for where, inner in self._with_inner(computation, instruction)
+      if inner.opcode.removesuffix('-start') in traffic.COLLECTIVES
+    ]
+    started = {_channel(x) for where, x in found if _has(where, 'Start')}
+    for where, inner in found:
+      goes_on = _channel(inner) in started and not _has(where, 'Start')
+      if where is not computation and (goes_on or _has(where, 'Done')):
         continue
-      if user.opcode == 'dynamic-slice':
-        total += _bytes(user.shape)
-      elif user.opcode == 'bitcast':
-        total += self._read(where, user.name)
-      elif user.opcode == 'fusion':
-        callee = self.computations[_named(user.rest, 'calls')]
-        number = user.operands.index(name)
-        total += self._read(callee, _parameter(callee, number))
-      elif user.opcode != 'dynamic-update-slice' or user.operands[0] != name:
-        return math.inf
-    return total
+      kind, more = inner.opcode.removesuffix('-start'), 0.0
+      if where is not computation:
+        # A reduce-scatter is an all-reduce fused with the slice that is kept.
+        opcodes = [i.opcode for i in where.instructions.values()]
+        if kind == 'all-reduce' and 'dynamic-slice' in opcodes:
+          kind = 'reduce-scatter'
+        is_kept = kind != 'reduce-scatter'
+        more = traffic.collective_in_fusion(where, inner, is_kept=is_kept)
+      yield kind, _sent(where, inner), more
 
-  def _collective(self, instruction: _Instruction) -> str | None:
-    opcode = instruction.opcode.removesuffix('-start')
-    if opcode in COLLECTIVES:
-      return opcode
-    if opcode == 'fusion':
-      # A reduce-scatter is an all-reduce fused with the slice that is kept.
-      inside = self.computations[_named(instruction.rest, 'calls')]
-      opcodes = [i.opcode for i in inside.instructions.values()]
-      if 'all-reduce' in opcodes and 'dynamic-slice' in opcodes:
-        return 'reduce-scatter'
-      found = [o for o in opcodes if o in COLLECTIVES]
-      return found[0] if found else None
-    return None
+  def _with_inner(
+    self, computation: _Computation, instruction: _Instruction
+  ) -> Iterator[tuple[_Computation, _Instruction]]:
+    """Yields an instruction with its computation; of a fusion, all it fuses."""
+    if instruction.opcode != 'fusion':
+      yield computation, instruction
+      return
+    callee = self.computations[hlo_text.named(instruction.rest, 'calls')]
+    for inner in callee.instructions.values():
+      yield from self._with_inner(callee, inner)
 
-  def _sent(self, where: _Computation, instruction: _Instruction) -> float:
-    operands = sum(
-      _bytes(where.instructions[n].shape) for n in instruction.operands
-    )
-    shape = instruction.shape
-    if instruction.opcode.endswith('-start') and shape.startswith('('):
-      shape = max(_parts(shape), key=_bytes)  # (operand, result, ...)
-    return max(operands, _bytes(shape))
+
+def _channel(collective: _Instruction) -> str | None:
+  found = re.search(r'channel_id=(\d+)', collective.rest)
+  return found and found.group(1)
+
+
+def _has(where: _Computation, mark: str) -> bool:
+  """Whether a fused computation starts or ends ('Done') a collective."""
+  mark = f'custom_call_target="AsyncCollective{mark}"'
+  return any(
+    i.opcode == 'custom-call' and mark in i.rest
+    for i in where.instructions.values()
+  )
+
+
+def _sent(where: _Computation, collective: _Instruction) -> float:
+  """The larger of what it takes and what it gives."""
+  operands = sum(
+    hlo_text.bytes_of(where.instructions[n].shape) for n in collective.operands
+  )
+  shape = collective.shape
+  if collective.opcode.endswith('-start') and shape.startswith('('):
+    # (operand, result, ...)
+    shape = max(hlo_text.parts_of(shape), key=hlo_text.bytes_of)
+  return max(operands, hlo_text.bytes_of(shape))
+
+
+def _is_product(instruction: _Instruction) -> bool:
+  """Whether a sum was a dot: TPUs multiply one query with its keys that way."""
+  return bool(re.search(r'op_name="[^"]*dot_general"', instruction.rest))
 
 
 def _is_kernel(instruction: _Instruction) -> bool:
@@ -300,96 +250,12 @@ def _told(kernel: _Instruction) -> float:
   return float(found.group(1)) if found else 0.0
 
 
-def _constant(instruction: _Instruction) -> int | None:
-  """The whole number of a constant or a parameter; None if it is none."""
-  found = re.match(r'(\d+)\)', instruction.rest)
-  return int(found.group(1)) if found else None
-
-
-def _parameter(computation: _Computation, number: int) -> str:
-  """The name of a computation's parameter."""
-  return next(
-    i.name
-    for i in computation.instructions.values()
-    if i.opcode == 'parameter' and _constant(i) == number
-  )
-
-
-def _parse(text: str) -> tuple[dict[str, _Computation], str]:
-  """Returns the computations by name, and the entry's name."""
-  computations, entry, current = {}, '', None
-  for line in text.splitlines():
-    begins = re.match(r'(ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$', line)
-    if begins:
-      current = _Computation(begins.group(2), {})
-      computations[current.name] = current
-      entry = current.name if begins.group(1) else entry
-    elif line.startswith('}'):
-      current = None
-    elif current is not None and ' = ' in line:
-      instruction = _instruction(line)
-      current.instructions[instruction.name] = instruction
-  return computations, entry
-
-
-def _instruction(line: str) -> _Instruction:
-  left, _, right = line.strip().partition(' = ')
-  is_root = left.startswith('ROOT ')
-  end = _closing(right, 0) + 1 if right.startswith('(') else right.index(' ')
-  shape, right = right[:end], right[end:].strip()
-  opcode, _, rest = right.partition('(')
-  operands = rest[: _closing('(' + rest, 0) - 1]
-  return _Instruction(
-    left.removeprefix('ROOT ').lstrip('%'),
-    shape,
-    opcode,
-    tuple(re.findall(r'%([\w.\-]+)', operands)),
-    rest,
-    is_root,
-  )
-
-
-def _closing(text: str, start: int) -> int:
-  """Returns where the parenthesis at `start` closes."""
-  depth = 0
-  for match in re.finditer(r'[()]', text[start:]):
-    depth += 1 if match.group() == '(' else -1
-    if not depth:
-      return start + match.start()
-  return len(text)
-
-
-def _named(rest: str, key: str) -> str:
-  return re.search(rf'{key}=%?([\w.\-]+)', rest).group(1)
-
-
-@functools.cache
-def _parts(shape: str) -> tuple[str, ...]:
-  return tuple(re.findall(r'[a-z]\w*\[[\d,]*\]', shape))
-
-
-@functools.cache
-def _bytes(shape: str) -> float:
-  """Bytes of an array or a tuple of arrays, without padding."""
-  total = 0.0
-  for part in _parts(shape):
-    kind = part.partition('[')[0]
-    total += _BYTES.get(kind, 1) * math.prod(_sizes(part))
-  return total
-
-
-@functools.cache
-def _sizes(shape: str) -> tuple[int, ...]:
-  inside = re.search(r'\[([\d,]*)\]', shape).group(1)
-  return tuple(int(size) for size in inside.split(',') if size)
-
-
 def _dot(instruction: _Instruction, lhs, rhs) -> int:
   """Multiply-adds of a dot."""
   del rhs
   axes = re.search(r'lhs_contracting_dims=\{([\d,]*)\}', instruction.rest)
   inner = [lhs[int(axis)] for axis in axes.group(1).split(',') if axis]
-  return math.prod(_sizes(instruction.shape)) * math.prod(inner)
+  return math.prod(hlo_text.sizes_of(instruction.shape)) * math.prod(inner)
 
 
 def _convolution(instruction: _Instruction, lhs, rhs) -> int:
@@ -400,7 +266,7 @@ def _convolution(instruction: _Instruction, lhs, rhs) -> int:
   """
   labels = re.search(r'dim_labels=(\w+)_(\w+)->(\w+)', instruction.rest)
   left, right, out = labels.groups()
-  out_sizes = _sizes(instruction.shape)
+  out_sizes = hlo_text.sizes_of(instruction.shape)
   window = re.search(r'window=\{([^}]*)\}', instruction.rest)
   window = dict(w.split('=') for w in window.group(1).split()) if window else {}
   count = out_sizes[out.index('b')] * out_sizes[out.index('f')]

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from instructjax import sharding
+from instructjax.models import cache as cache_lib
 from instructjax.models import config as config_lib
 from instructjax.models import transformer
 from instructjax.sampling import logits as logits_lib
@@ -184,7 +185,7 @@ class State:
   step: Array
   token: Array
   alive: Array
-  cache: transformer.Cache
+  cache: cache_lib.Cache
   samples: Samples
 
 
@@ -211,7 +212,7 @@ def begin(
   )
   hidden = hidden[:, -1]
   if rows is not None:
-    hidden, cache = hidden[rows], transformer.take_cache(cache, rows)
+    hidden, cache = hidden[rows], cache_lib.take(cache, rows)
   shape = (batch, max_new_tokens)
   samples = Samples(
     tokens=jnp.full(shape, options.pad_id, jnp.int32),

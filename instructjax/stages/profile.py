@@ -40,11 +40,20 @@ class Profile:
     folder: where the trace goes.
     steps: as `parse` reads it.
     done: iterations already done; those are not traced again.
+    total: iterations of the stage; steps beyond them are warned of.
   """
 
-  def __init__(self, folder: pathlib.Path, steps: str, done: int):
+  def __init__(self, folder: pathlib.Path, steps: str, done: int, total: int):
     self._folder = folder
     self._first, self._last = parse(steps)
+    if self._first > total:
+      log.warning(
+        'config.profile_steps=%s: %s ends with iteration %d, so nothing of it'
+        ' is traced.',
+        steps,
+        folder.parent.name,
+        total,
+      )
     self._is_on = False
     self._start(done, None, {})
 

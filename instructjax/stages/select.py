@@ -10,7 +10,7 @@ run has a reward model.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import json
 import logging
 import pathlib
@@ -23,6 +23,7 @@ from instructjax.checkpoints import orbax_io
 from instructjax.data import vocabulary
 from instructjax.evaluation import rollouts
 from instructjax.evaluation import statistics
+from instructjax.stages import build
 from instructjax.stages import evaluate
 from instructjax.stages import workdir
 
@@ -102,11 +103,25 @@ def hand_on_first(folder: pathlib.Path, by: str) -> dict[str, Any]:
   }
 
 
-def choose_epoch(root: pathlib.Path, name: str, tokenizer, feeds, mesh) -> None:
+def choose_epoch(
+  root: pathlib.Path,
+  name: str,
+  asking: Mapping[str, Any],
+  tokenizer,
+  feeds,
+  mesh,
+) -> None:
   """Chooses again by reward, if the stage asks for it and it is possible.
 
   The epoch whose answers to the validation prompts have the best mean reward
   replaces RUN/<stage>/model; `epochs/selection.json` keeps all means.
+
+  Args:
+    root: the run's folder.
+    name: of the stage that has epochs.
+    asking: config of the stage that runs, and says how models run.
+    tokenizer, feeds: the run's.
+    mesh: the devices, over which models and batches are split.
   """
   folder = root / name
   config = json.loads((folder / 'config.json').read_text())
@@ -120,10 +135,11 @@ def choose_epoch(root: pathlib.Path, name: str, tokenizer, feeds, mesh) -> None:
   valid = feeds.prompts(tokenizer, config['max_prompt_length'])[1]
   if not valid:
     return
-  judge = workdir.find_start(root, 'reward_model', REWARD_MODEL)
+  options = build.model_options(asking, mesh) | {'dropout': 0.0}
+  judge = workdir.find_start(root, 'reward_model', REWARD_MODEL, **options)
   reward_params = judge.load(mesh)
   models = {
-    epoch: workdir.find_start(root, 'policy', str(path.absolute()), dropout=0.0)
+    epoch: workdir.find_start(root, 'policy', str(path.absolute()), **options)
     for epoch, path in _epochs(folder).items()
   }
   answer = rollouts.make_rollouts(

@@ -13,12 +13,10 @@ from typing import Any
 import uuid
 
 import jax
-import numpy as np
 
 from instructjax import distributed
 from instructjax import errors
 from instructjax import metrics as metrics_lib
-from instructjax import rewards
 from instructjax import sharding
 from instructjax import trainer
 from instructjax.checkpoints import orbax_io
@@ -28,12 +26,12 @@ from instructjax.data import vocabulary
 from instructjax.evaluation import warnings
 from instructjax.stages import build
 from instructjax.stages import evaluate
+from instructjax.stages import finish
 from instructjax.stages import integrity
 from instructjax.stages import profile
 from instructjax.stages import select
 from instructjax.stages import state as state_lib
 from instructjax.stages import workdir
-from instructjax.tasks import reward_model
 
 log = logging.getLogger('instructjax')
 
@@ -82,7 +80,7 @@ def train(
     save(checkpointer, state)
     checkpointer.wait()
     if int(state.iteration) == stage.total:
-      finish(stage, state)
+      finish.finish(stage, state)
   finally:
     checkpointer.close()
 
@@ -170,7 +168,7 @@ def find_starts(root, config, tokenizer, feeds, mesh):
       starts[role] = workdir.Start(None, model, 'policy', {})
       continue
     if role == 'policy' and not workdir.is_path(value):
-      select.choose_epoch(root, value, tokenizer, feeds, mesh)
+      select.choose_epoch(root, value, config, tokenizer, feeds, mesh)
     starts[role] = workdir.find_start(root, role, value, **options)
     check_tokenizer(root, starts[role], tokenizer)
   return starts
@@ -234,7 +232,9 @@ def loop(stage, state, optimizer, rates, checkpointer, should_stop):
   step = state_lib.train_step(config, stage.task, optimizer, state)
   metrics_log = open_log(stage, begin)
   steps = config['profile_steps'] if distributed.is_primary() else ''
-  profiler = profile.Profile(stage.folder / 'profile', steps, begin)
+  profiler = profile.Profile(
+    stage.folder / 'profile', steps, begin, stage.total
+  )
   own = functools.partial(sharding.own_rows, mesh=stage.mesh)
   batches = (
     sharding.put_batch(batch, stage.mesh)
@@ -347,100 +347,3 @@ def _samples_hook(stage: Stage) -> trainer.Hook:
       file.writelines(json.dumps(line) + '\n' for line in lines)
 
   return hook
-
-
-def finish(stage: Stage, state) -> None:
-  """Measures the finished stage and writes its models and its summary."""
-  config, extra = stage.config, {}
-  if config['task'] == 'reward_model':
-    state, extra = calibrate(stage, state)
-  summary = stage.evaluation.final(state, _rivals(stage)) | extra
-  for name, model in stage.task.exports(state).items():
-    reward = config['task'] == 'reward_model' or name == 'value_model'
-    description = {
-      'config': model.config.to_dict(),
-      'kind': 'reward' if reward else 'policy',
-      'stage': config['stage'],
-      'iteration': int(state.iteration),
-      **workdir.family(stage.starts),
-      **extra,
-    }
-    orbax_io.save_model(
-      stage.folder / name,
-      model.params,
-      description,
-      tokenizer=vocabulary.find(stage.root),
-    )
-  if config.get('save_epochs'):
-    distributed.on_primary(_hand_on_epoch, stage, summary)
-    select.choose_epoch(
-      stage.root, config['stage'], stage.tokenizer, stage.feeds, stage.mesh
-    )
-  summary |= {'iterations': stage.total, 'step': int(state.step)}
-  path = stage.folder / 'summary.json'
-  distributed.on_primary(orbax_io.write_json, path, summary)
-  log.info('%s finished.', config['stage'])
-
-
-def _hand_on_epoch(stage: Stage, summary: dict[str, Any]) -> None:
-  """Makes an epoch's model the stage's result, and says so in the summary."""
-  chosen = select.hand_on_first(stage.folder, stage.config['select_by'])
-  summary['epochs'] = chosen
-  if 'validation_loss' in summary:  # of the model that is handed on
-    summary['validation_loss_last'] = summary['validation_loss']
-    summary['validation_loss'] = chosen['validation_loss'][chosen['epoch']]
-
-
-def _rivals(stage: Stage) -> dict[str, Any]:
-  """The run's SFT policy, for PPO that started from another to be held to."""
-  config, root = stage.config, stage.root
-  if config['task'] != 'ppo' or config['init_from']['policy'] == 'sft':
-    return {}
-  if not workdir.finished(root, 'sft'):
-    return {}
-  select.choose_epoch(root, 'sft', stage.tokenizer, stage.feeds, stage.mesh)
-  options = build.model_options(config, stage.mesh)
-  start = workdir.find_start(root, 'policy', 'sft', **options)
-  if start.config != stage.task.config:
-    return {}
-  return {'sft': start.load(stage.mesh)}
-
-
-def calibrate(stage: Stage, state):
-  """Puts the reward's zero at the demonstrations; records its range."""
-  params = state.params['reward_model']
-  extra = {}
-  config = stage.config
-  rows = stage.data.valid.get('demonstrations')
-  if rows:
-    score = rewards.from_model(stage.task.config)
-    batches = (
-      (_as_answers(batch, config['max_prompt_length']), mask)
-      for batch, mask in stage.evaluation.batches(rows)
-    )
-    params, extra['calibration'] = reward_model.calibrate(
-      score, params, batches
-    )
-  else:
-    log.warning('no demonstrations: the reward keeps the zero it has.')
-  state = state.replace(params={'reward_model': params})
-  rows = stage.data.unpacked
-  found = stage.evaluation.scores(
-    params, stage.evaluation.batches(rows, config['max_eval_rows'])
-  )
-  scores = found['scores'][found['mask']]
-  extra['training_scores'] = {
-    name: float(getattr(np, name)(scores))
-    for name in ('min', 'max', 'mean', 'std')
-  }
-  return state, extra
-
-
-def _as_answers(batch: Mapping[str, Any], prompt_length: int):
-  """Demonstration rows as prompts with responses."""
-  return {
-    'prompts': batch['tokens'][:, :prompt_length],
-    'prompt_mask': batch['mask'][:, :prompt_length],
-    'responses': batch['tokens'][:, prompt_length:],
-    'response_mask': batch['mask'][:, prompt_length:],
-  }

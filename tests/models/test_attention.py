@@ -187,6 +187,46 @@ def test_kernels_equal_a_loop_and_the_gradients_of_xla(kernel, case):
       np.testing.assert_allclose(np.float32(mine), other, atol=8 * atol)
 
 
+@pytest.mark.parametrize('queries', [1, 140])
+@pytest.mark.parametrize('kernel', ('xla', *KERNELS))
+def test_the_last_tokens_of_rows_ask_alone(kernel, queries):
+  """Whatever blocks they fall into: outputs and gradients are the row's."""
+  config = dataclasses.replace(
+    BASE, num_kv_heads=2, attention_kernel=kernel, **ALTERNATING
+  )
+  mask, _ = padded()
+  last = np.s_[:, :, T - queries :]
+  # XLA is given no rubbish: it does not clear it.
+  inputs, weights = draw(config, mask, filler=0.0 if kernel == 'xla' else 1e3)
+  weights[:, :, : T - queries] = 0
+  positions = positions_of(mask, None)
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def run(alone, layer, q, k, v):
+    attend = attention.over_rows(
+      config, positions, mask, queries=queries if alone else None
+    )
+
+    def loss(q, k, v):
+      out = attend(layer, q[last] if alone else q, k, v)
+      out = out if alone else out[last]
+      return jnp.sum(weights[last] * out), out
+
+    return jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)(q, k, v)
+
+  for layer in range(2):
+    found, expected = (run(x, jnp.int32(layer), *inputs) for x in (True, False))
+    for a, b in zip(
+      jax.tree.leaves(found), jax.tree.leaves(expected), strict=True
+    ):
+      assert np.isfinite(a).all()
+      if a.ndim == 4 and a.shape[2] == queries:
+        a, b = (
+          np.where(mask[:, None, T - queries :, None], x, 0) for x in (a, b)
+        )
+      np.testing.assert_allclose(a, b, atol=1e-5)
+
+
 # Deep enough for the scan over layers.
 DEEP = dataclasses.replace(BASE, num_layers=7, remat='full', **ALTERNATING)
 

@@ -5,6 +5,7 @@ import functools
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -112,6 +113,34 @@ def test_a_reward_model_reads_a_prompt_once_for_its_responses():
   assert found == flops.forward(
     config, batch=B, length=P, blocks=1
   ) + flops.forward(config, batch=B * K, length=R, scalars=1, **computed)
+
+
+@pytest.mark.parametrize('remat', ['none', 'full'])
+def test_its_gradient_has_these_products(remat):
+  # Scanned: a prompt's last layer runs as all do, though but its keys and
+  # values are read.
+  config, K, P, R = dataclasses.replace(SCANNED, remat=remat), 3, 6, 5
+  head = jax.ShapeDtypeStruct((config.d_model, 1), jnp.float32)
+  responses, kept = (
+    jax.ShapeDtypeStruct((B * K, R), kind) for kind in ('int32', bool)
+  )
+
+  def loss(params, head, prompts, mask, responses, kept):
+    _, cache = transformer.prefill(config, params, prompts, mask, length=P)
+    args = params, cache, responses, kept
+    return jnp.sum(transformer.continue_from(config, *args)[:, -1] @ head)
+
+  step = jax.grad(loss, argnums=(0, 1))
+  args = _params(config), head, *_rows(P), responses, kept
+  found = dots.flops(step, *args)
+  prompt = flops.train_program(config, batch=B, length=P, blocks=1)
+  after = {'batch': B * K, 'length': R, 'past': P, 'scalars': 1, 'blocks': 1}
+  expected = prompt + flops.train_program(config, **after)
+  assert found == expected
+  longer = flops.train_program(config, **after | {'past': P + 1})
+  scores = flops.per_pair(config) // 2 * config.num_layers * B * K * R
+  passes = 7 if remat == 'none' else 9
+  assert longer - flops.train_program(config, **after) == passes * scores
 
 
 def test_visible_pairs_are_a_sum():

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from instructjax.models import cache as cache_lib
 from instructjax.models import config as config_lib
 from instructjax.models import layers
 from instructjax.models import transformer
@@ -30,6 +31,7 @@ DEEP = dataclasses.replace(BANDED, num_layers=7)
 ROTARY = dataclasses.replace(
   DENSE, positions='rotary', rope_theta=50.0, qk_norm=True
 )
+INTERPRETED, EMULATED = 'splash_interpreted', 'cudnn_emulated'
 KINDS = pytest.mark.parametrize(
   'config', [DENSE, DEEP, ROTARY], ids=['dense', 'deep', 'rotary']
 )
@@ -213,7 +215,7 @@ def test_the_cache_of_other_rows(config):
     _, cache = transformer.prefill(
       config, params, tokens[:, :P], mask[:, :P], length=T
     )
-    cache = transformer.take_cache(cache, rows)
+    cache = cache_lib.take(cache, rows)
     return transformer.extend(
       config, params, cache, tokens[rows, P:], mask[rows, P:]
     )[0]
@@ -222,37 +224,79 @@ def test_the_cache_of_other_rows(config):
   np.testing.assert_allclose(found, expected[rows], atol=1e-5)
 
 
-@KINDS
-def test_shared_prompt_scores_and_gradients(config):
-  """K responses after one prompt: values and gradients of the full forward."""
-  params = make_params(config)
-  tokens, mask = make_batch()
-  k = 2
+GROUPED = dataclasses.replace(ROTARY, num_heads=4, num_kv_heads=2)
+KERNEL = dataclasses.replace(DEEP, num_kv_heads=1, remat='full')
+CONTINUED = {
+  'banded': (BANDED, P),
+  'deep': (dataclasses.replace(DEEP, remat='full'), P),
+  'grouped': (GROUPED, P),
+  'splash': (dataclasses.replace(KERNEL, attention_kernel=INTERPRETED), 130),
+  'cudnn': (dataclasses.replace(KERNEL, attention_kernel=EMULATED), P),
+}
+
+
+@pytest.mark.parametrize('name', CONTINUED)
+def test_continuations_share_a_prompt(name):
+  """Values and gradients of K responses equal those of whole rows, and those
+  of a cache that is copied and written to; whatever the padding holds."""
+  config, length = CONTINUED[name]
+  params, k = make_params(config), 2
   rng = np.random.default_rng(2)
+  prompts = rng.integers(0, config.vocab_size, (B, length))
+  kept = np.arange(length) >= np.array([[0], [length // 2], [length - 1]])
   responses = rng.integers(0, config.vocab_size, (B * k, R))
-  response_mask = np.arange(R)[None] < rng.integers(1, R + 1, (B * k, 1))
+  lengths = np.array([R, 1, 2, R, 3, 0])
+  response_mask = np.arange(R) < lengths[:, None]
+  rows = np.repeat(np.arange(B), k)
 
-  def cached(params):
-    _, cache = transformer.prefill(
-      config, params, tokens[:, :P], mask[:, :P], length=T
-    )
-    cache = transformer.repeat_cache(cache, k)
-    hidden, _ = transformer.extend(
-      config, params, cache, responses, response_mask
-    )
-    return _response_loss(hidden, response_mask)
+  def of_cache(params, run, size=length, filler=None):
+    _, cache = transformer.prefill(config, params, prompts, kept, length=size)
+    if filler is not None:
+      there = cache.mask[:, None, :, None]
+      keys, values = jax.tree.map(
+        lambda x: jnp.where(there, x, filler), (cache.keys, cache.values)
+      )
+      cache = cache.replace(keys=keys, values=values)
+    return run(config, params, cache, responses, response_mask)
 
-  def full(params):
-    rows = np.concatenate([tokens[:, :P].repeat(k, 0), responses], 1)
-    rows_mask = np.concatenate([mask[:, :P].repeat(k, 0), response_mask], 1)
-    hidden = transformer.hidden(config, params, rows, rows_mask)
-    return _response_loss(hidden[:, P:], response_mask)
+  def written(config, params, cache, *args):
+    cache = cache_lib.take(cache, rows)
+    return transformer.extend(config, params, cache, *args)[0]
 
-  value, grads = jax.jit(jax.value_and_grad(cached))(params)
-  expected_value, expected = jax.jit(jax.value_and_grad(full))(params)
-  np.testing.assert_allclose(value, expected_value, rtol=1e-5)
-  chex.assert_trees_all_close(grads, expected, atol=2e-4, rtol=1e-4)
+  def whole(params):
+    tokens = np.concatenate([prompts[rows], responses], 1)
+    mask = np.concatenate([kept[rows], response_mask], 1)
+    return transformer.hidden(config, params, tokens, mask)[:, length:]
+
+  def gradients(run):
+    def loss(params):
+      hidden = run(params)
+      kept = jnp.where(response_mask[..., None], hidden, 0.0)
+      return _response_loss(hidden, response_mask), kept
+
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+
+  go_on = transformer.continue_from
+  found = gradients(lambda params: of_cache(params, go_on))
+  (_, hidden), grads = found
+  for run in (
+    whole,
+    lambda params: of_cache(params, written, length + R),
+  ):
+    (_, expected_hidden), expected = gradients(run)
+    np.testing.assert_allclose(hidden, expected_hidden, atol=1e-5)
+    chex.assert_trees_all_close(grads, expected, atol=2e-4, rtol=1e-4)
   assert np.abs(grads['embedding']['tokens']).max() > 0.1
+  dirty = gradients(lambda params: of_cache(params, go_on, filler=jnp.nan))
+  chex.assert_trees_all_equal(dirty, found)
+
+
+def test_continuations_need_as_many_of_each_row():
+  tokens, mask = make_batch()
+  params = make_params(DENSE)
+  _, cache = prefill(DENSE, params, tokens[:2], mask[:2], T)
+  with pytest.raises(ValueError, match='3 rows cannot continue 2 evenly'):
+    transformer.continue_from(DENSE, params, cache, tokens, mask)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -367,6 +411,29 @@ def test_bfloat16_compute_keeps_float32_masters():
   assert np.abs(error).mean() < 0.05
   logits = make_logits(config, make_params(DENSE), tokens)
   assert logits.dtype == jnp.float32
+
+
+def test_a_repeated_tokens_gradient_is_summed_in_float32():
+  """In bfloat16 a sum of ones ends at 256."""
+  config = dataclasses.replace(DENSE, dtype='bfloat16', max_length=1000)
+  params = jax.eval_shape(
+    functools.partial(transformer.init, config), jax.random.key(0)
+  )
+  params = jax.tree.map(lambda x: jnp.zeros(x.shape), params)
+  tokens = jnp.full((1, 1000), 7).at[0, :3].set(5)
+  positions = jnp.arange(1000)[None]
+
+  @jax.jit
+  @jax.grad
+  def gradient(params):
+    x = transformer._embed(config, params, tokens, None, positions)
+    assert x.dtype == jnp.bfloat16
+    return jnp.sum(x.astype(jnp.float32))
+
+  found = gradient(params)['embedding']['tokens']
+  expected = np.zeros(found.shape, np.float32)
+  expected[7], expected[5] = 997, 3
+  np.testing.assert_array_equal(found, expected)
 
 
 def test_second_call_does_not_recompile():

@@ -78,6 +78,165 @@ def test_as_tpus_say_it():
   }
 
 
+def _moved(*lines, fused=(), shape='f32[8]', dtype='bf16'):
+  """Bytes of an entry that returns what its last line gives."""
+  text = [f'%fused ({"" if fused else "x: f32[]"}) -> {shape} {{', *fused, '}']
+  text += [f'ENTRY %main (p: {dtype}[8]) -> {shape} {{', *lines, '}']
+  return hlo.costs('\n'.join(text)).bytes_accessed
+
+
+CACHE = 'bf16[8,100,128]{2,1,0:T(8,128)(2,1)}'  # of 8 layers
+LAYER, TOKEN = 'bf16[1,100,128]{2,1,0}', 'bf16[1,1,128]{2,1,0}'
+ON_CHIP = '{2,1,0:T(8,128)(2,1)S(1)}'
+
+
+def test_a_token_written_to_two_caches_in_one_fusion_is_two_tokens():
+  """Each cache in place; the token is read where it is not on the chip."""
+  fused = [
+    f'  %k = {CACHE} parameter(0)',
+    f'  %v = {CACHE} parameter(1)',
+    f'  %new = {TOKEN} parameter(2)',
+    '  %i = s32[] parameter(3)',
+    f'  %a = {CACHE} dynamic-update-slice(%k, %new, %i, %i, %i)',
+    f'  %cast = {CACHE} bitcast(%v)',
+    f'  %b = {CACHE} dynamic-update-slice(%cast, %new, %i, %i, %i)',
+    f'  ROOT %both = ({CACHE}, {CACHE}) tuple(%a, %b)',
+  ]
+
+  def moved(token):
+    return _moved(
+      f'  %k.1 = {CACHE} parameter(0)',
+      f'  %v.1 = {CACHE} parameter(1)',
+      f'  %new.1 = {token} parameter(2)',
+      '  %i.1 = s32[]{:S(6)} parameter(3)',
+      f'  ROOT %next = ({CACHE}, {CACHE}) fusion(%k.1, %v.1, %new.1, %i.1),'
+      ' kind=kLoop, calls=%fused',
+      fused=fused,
+    )
+
+  assert moved(TOKEN) == 3 * 128 * 2
+  assert moved('bf16[1,1,128]' + ON_CHIP) == 2 * 128 * 2
+
+
+def test_a_layer_read_from_a_stack_is_a_layer():
+  fused = [
+    f'  %all = {CACHE} parameter(0)',
+    '  %i = s32[] parameter(1)',
+    f'  %wide = {CACHE.replace("bf16", "f32")} convert(%all)',
+    f'  %own = {LAYER.replace("bf16", "f32")} dynamic-slice(%wide, %i),'
+    ' dynamic_slice_sizes={1,100,128}',
+    f'  ROOT %out = {LAYER} convert(%own)',
+  ]
+  found = _moved(
+    f'  %all.1 = {CACHE} parameter(0)',
+    '  %i.1 = s32[]{:S(6)} parameter(1)',
+    f'  ROOT %own.1 = {LAYER} fusion(%all.1, %i.1), kind=kLoop, calls=%fused',
+    fused=fused,
+  )
+  assert found == 2 * 100 * 128 * 2
+
+
+def test_what_stays_on_the_chip_is_not_moved():
+  chip, size = 'bf16[4,100,128]' + ON_CHIP, 4 * 100 * 128 * 2
+  memory = 'bf16[4,100,128]{2,1,0:T(8,128)(2,1)}'
+  whole = f'  %p = {CACHE} parameter(0)'
+  fetched = (
+    f'  %go = (({CACHE}), {chip}, s32[]{{:S(2)}}) slice-start(%p), slice='
+    '{[0:4], [0:100], [0:128]}',
+    f'  %there = {chip} slice-done(%go)',
+  )
+  used = f'  %twice = {chip} add(%there, %there)'
+  assert _moved(whole, *fetched, used) == size
+  assert _moved(whole, *fetched, f'  %x = {memory} copy(%there)') == 2 * size
+  copied = (
+    f'  %q = {memory} parameter(0)',
+    f'  %go = ({chip}, {memory}, u32[]{{:S(2)}}) copy-start(%q)',
+    f'  %there = {chip} copy-done(%go)',
+  )
+  assert _moved(*copied, used) == size
+  place = '  %new = {} custom-call(), custom_call_target="AllocateBuffer"'
+  assert _moved(place.format(memory)) == 0
+
+
+@pytest.mark.parametrize('was, flops', [('dot_general', 2), ('reduce_sum', 0)])
+def test_a_product_with_one_query_is_a_sum(was, flops):
+  """f32[8, 16] . f32[100, 16] as a broadcast, a product and a sum."""
+  wide = 'f32[8,100,16]{2,1,0}'
+  text = [
+    f'%fused (q: f32[8,16], k: {wide}) -> f32[8,100] {{',
+    '  %q = f32[8,16]{1,0} parameter(0)',
+    f'  %k = {wide} parameter(1)',
+    f'  %each = {wide} broadcast(%q), dimensions={{0,2}}',
+    f'  %products = {wide} multiply(%each, %k)',
+    '  %zero = f32[] constant(0)',
+    '  ROOT %sum = f32[8,100]{1,0} reduce(%products, %zero), dimensions={2},'
+    f' to_apply=%add, metadata={{op_name="jit(f)/attend/{was}"}}',
+    '}',
+    f'ENTRY %main (q: f32[8,16], k: {wide}) -> f32[8,100] {{',
+    '  %q.1 = f32[8,16]{1,0} parameter(0)',
+    f'  %k.1 = {wide} parameter(1)',
+    '  ROOT %out = f32[8,100]{1,0} fusion(%q.1, %k.1), kind=kLoop,'
+    ' calls=%fused',
+    '}',
+  ]
+  assert hlo.costs('\n'.join(text)).flops == flops * 8 * 100 * 16
+
+
+def test_a_collective_spread_over_fusions_counts_once():
+  """As TPUs start it, go on with it beside a product, and end it."""
+  part, full = 'bf16[1,64,512]{2,1,0}', 'bf16[1,64,4096]{2,1,0}'
+  x, w, y = 'bf16[64,512]{1,0}', 'bf16[512,512]{1,0}', 'bf16[64,512]{1,0}'
+
+  def gather(name):
+    return (
+      f'  %{name} = {part} parameter(0)',
+      f'  %{name}.all = {full} all-gather(%{name}), channel_id=7,'
+      ' dimensions={2}',
+    )
+
+  begun = f'({part}, {full}, u32[]{{:S(2)}})'
+  beside = f'({y}, {part}, {full})'
+  call = '  ROOT %{} = {} custom-call(%{}), custom_call_target="Async{}"'
+  text = [
+    f'%start (a: bf16[1,64,512]) -> {begun} {{',
+    *gather('a'),
+    call.format('s', begun, 'a.all', 'CollectiveStart'),
+    '}',
+    f'%step (b: bf16[1,64,512], x: bf16[8]) -> {beside} {{',
+    *gather('b'),
+    f'  %b.1 = {full} parameter(1)',
+    f'  %x = {x} parameter(2)',
+    f'  %w = {w} parameter(3)',
+    f'  %y = {y} dot(%x, %w), lhs_contracting_dims={{1}},'
+    ' rhs_contracting_dims={0}',
+    f'  ROOT %t = {beside} tuple(%y, %b, %b.all)',
+    '}',
+    f'%done (c: bf16[1,64,512]) -> {full} {{',
+    *gather('c'),
+    f'  %c.1 = {full} parameter(1)',
+    call.format('d', full, 'c.all', 'CollectiveDone'),
+    '}',
+    'ENTRY %main (p: bf16[1,64,512]) -> bf16[1,64,4096] {',
+    f'  %p = {part} parameter(0)',
+    f'  %q = {x} parameter(1)',
+    f'  %r = {w} parameter(2)',
+    f'  %begin = {begun} fusion(%p), kind=kCustom, calls=%start',
+    f'  %own = {part} get-tuple-element(%begin), index=0',
+    f'  %all = {full} get-tuple-element(%begin), index=1',
+    f'  %more = {beside} fusion(%own, %all, %q, %r), kind=kOutput, calls=%step',
+    f'  %own.1 = {part} get-tuple-element(%more), index=1',
+    f'  %all.1 = {full} get-tuple-element(%more), index=2',
+    f'  ROOT %end = {full} fusion(%own.1, %all.1), kind=kCustom, calls=%done',
+    '}',
+  ]
+  found = hlo.costs('\n'.join(text))
+  sent = 64 * 4096 * 2
+  assert found.collectives == {'all-gather': {'count': 1, 'bytes': sent}}
+  assert found.flops == 2 * 64 * 512 * 512
+  product = 2 * (2 * 64 * 512 + 512 * 512)
+  assert found.bytes_accessed == product + 2 * 64 * 512 + sent
+
+
 @pytest.fixture(scope='module')
 def on_four_devices(run_python):
   """Costs of programs whose arrays are split over 4 devices."""

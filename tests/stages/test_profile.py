@@ -42,7 +42,7 @@ def test_what_is_traced(monkeypatch, tmp_path, steps, done, wanted):
 
   monkeypatch.setattr(jax.profiler, 'start_trace', begin)
   monkeypatch.setattr(jax.profiler, 'stop_trace', is_on.clear)
-  profiler = profile.Profile(tmp_path, steps, done)
+  profiler = profile.Profile(tmp_path, steps, done, 5)
   hooks = profiler.around([lambda i, s, m: told.append((i, bool(is_on)))])
   for iteration in range(done + 1, 6):
     traced += [iteration] * bool(is_on)
@@ -53,3 +53,15 @@ def test_what_is_traced(monkeypatch, tmp_path, steps, done, wanted):
   assert folders == [tmp_path] * bool(wanted)
   last = profile.parse(steps)[1]  # whose hooks are left out
   assert [i for i, on in told if on] == [i for i in wanted if i != last]
+
+
+def test_steps_beyond_the_end_are_warned_of(tmp_path, caplog):
+  for steps in ('', '1:9', '5'):
+    profile.Profile(tmp_path / 'sft' / 'profile', steps, 5, 5)
+  assert not caplog.records
+  profile.Profile(tmp_path / 'sft' / 'profile', '6:7', 0, 5)
+  (record,) = caplog.records
+  assert record.getMessage() == (
+    'config.profile_steps=6:7: sft ends with iteration 5, so nothing of it is'
+    ' traced.'
+  )
