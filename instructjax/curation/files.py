@@ -91,8 +91,8 @@ def ledger(
     written: prompts by file.
 
   Returns:
-    {"input", "rules": [{"rule", "dropped", "by_split", ...}], "output"}, with
-    input + added = all that was dropped + all that was written.
+    {"input", "rules": [{"rule", "dropped", "by_split", ...}], "output": {file:
+    prompts}}, with input + added = all that was dropped + all that was written.
   """
   told = []
   for rule in RULES:
@@ -100,7 +100,7 @@ def ledger(
     count = sum(by_split.values()) + dropped.get((rule, ''), 0)
     entry = {'rule': rule, 'dropped': count, 'by_split': by_split}
     told.append(entry | dict(extras.get(rule, {})))
-  output = {name: written.get(name, 0) for name in settings.FILES}
+  output = {f'{name}.jsonl': written.get(name, 0) for name in settings.FILES}
   added = sum(entry.get('added', 0) for entry in told)
   gone = sum(entry['dropped'] for entry in told)
   assert rows_read + added == gone + sum(output.values()), told

@@ -160,7 +160,8 @@ class TestLedger:
     assert [r['rule'] for r in told['rules']] == list(files.RULES)
     assert [r['dropped'] for r in told['rules']] == [1, *[0] * 5, 2, 0, 0, 3]
     assert told['rules'][-1]['by_split'] == {'train': 0, 'valid': 0, 'test': 3}
-    assert told['output']['test'] == 8 and told['output']['ppo_train'] == 0
+    output = told['output']
+    assert output['test.jsonl'] == 8 and output['ppo_train.jsonl'] == 0
 
   def test_one_that_does_not_is_a_defect(self):
     with pytest.raises(AssertionError):

@@ -87,7 +87,8 @@ class TestAgainstSlowLoops:
     assert by_name['few_shot']['added'] == len(prompts) - 400 > 0
     assert len(prompts) == _sum(ledger)
     lines = {
-      name: len(raw.read(out / f'{name}.jsonl')) for name in settings_lib.FILES
+      f'{name}.jsonl': len(raw.read(out / f'{name}.jsonl'))
+      for name in settings_lib.FILES
     }
     assert (
       ledger['output']
@@ -95,7 +96,7 @@ class TestAgainstSlowLoops:
       == dict(
         collections.Counter(
           {
-            name: sum(lengths.values())
+            f'{name}.jsonl': sum(lengths.values())
             for name, lengths in tally.by_file().items()
           }
         )
