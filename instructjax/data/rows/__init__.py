@@ -20,7 +20,8 @@ KEYS = {
     "'question', 'history', 'turns' or chosen/rejected"
   ),
   'demonstrations': (
-    'prompt/response, prompt/completion, messages, conversations, '
+    'prompt/response, text/response, prompt/completion, messages, '
+    'conversations, '
     'instruction/input/output, instruction/context/response, '
     'question/answer or a tree of messages'
   ),

@@ -96,6 +96,11 @@ def demonstrations(row: Row) -> list[Row | str] | None:
         response = response.removesuffix(_END)
       prompt = layouts.read_prompt(row['prompt'])
       return [{**row, **prompt, 'response': response}]
+  if {'text', 'response'} <= set(row) and 'instruction' not in row:
+    # A prompt record that came with its answer, as `prepare` writes it.
+    asked = layouts.read_prompt(row.get('messages', row['text']))
+    answer = layouts.read_text(row['response'], 'response')
+    return [{**row, **asked, 'response': answer}]
   if 'messages' in row or 'conversations' in row:
     name, conversation = _chat(row)
     return [_answered(row, conversation, name)]

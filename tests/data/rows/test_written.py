@@ -91,6 +91,16 @@ def test_a_chat_keeps_its_messages_for_templates(load):
       {'question': 'Why?', 'context': 'It is.', 'answer': 'So.'},
       [('Why?\n\nIt is.', 'So.')],
     ),
+    ({'text': 'a', 'response': 'b', 'user_id': 'u'}, [('a', 'b')]),
+    (
+      {'text': 'a', 'messages': [{'role': 'user', 'content': 'a'}]}
+      | {'response': 'b'},
+      [('a', 'b')],
+    ),
+    (
+      {'instruction': 'a', 'response': 'b', 'text': 'a and b'},
+      [('a', 'b')],
+    ),
     ({'prompt': 'a', 'completion': 'b<|endoftext|>'}, [('a', 'b')]),
     # Only a completion's end is a mark of its format.
     (
@@ -169,6 +179,7 @@ BAD = [
   ('demonstrations', {'question': 'a'}, "got 'question': rename"),
   ('demonstrations', {'question': 'a', 'answer': 5}, "'answer' as text"),
   ('demonstrations', {'text': 'a'}, "got 'text': rename"),
+  ('demonstrations', {'text': 'a', 'response': 5}, "'response' as text"),
   ('demonstrations', {'text': '### Human: a'}, "the last is the user's"),
   ('demonstrations', {'text': '### Human:'}, "the last is the user's"),
   (
