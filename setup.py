@@ -53,12 +53,19 @@ INSTALL_REQUIRES = [
   'tqdm>=4.67',
 ]
 
-# It wants protobuf below 7, NumPy below 2.5, Pillow below 13, pyarrow below 26.
-# All the others do with those, if pip is told of them at once.
-BEAM_REQUIRES = ['apache-beam>=2.77']
+# Beam's own upper bounds, said again so that pip need not search for them.
+BEAM_REQUIRES = [
+  'apache-beam>=2.77',
+  'numpy<2.5',
+  'pillow<13',
+  'protobuf<7',
+  'pyarrow<26',
+]
 
 TEST_REQUIRES = [
   'hypothesis>=6.140',
+  # From 6.32 until 7 it warns of what TFDS asks it, and warnings are errors.
+  'protobuf<6.32',
   'pytest>=9.0',
   'pytest-xdist>=3.8',
   'ruff>=0.15',

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from instructjax import plots
+
 _NAMES = {
   'email': 'e-mail',
   'phone': 'telephone',
@@ -22,19 +24,10 @@ def draw(
   results: Mapping[str, Any], first: Mapping[str, Any], folder: pathlib.Path
 ) -> list[str]:
   """Draws recall.png, and languages.png if there were rivals."""
-  import matplotlib
-
-  matplotlib.use('Agg')
-  import matplotlib.pyplot as plt
-
-  folder.mkdir(parents=True, exist_ok=True)
-  made = {'recall.png': _recall(results, first)}
+  makers = {'recall.png': lambda: _recall(results, first)}
   if 'language_rivals' in results:
-    made['languages.png'] = _languages(results)
-  for name, figure in made.items():
-    figure.savefig(folder / name, dpi=120)
-    plt.close(figure)
-  return list(made)
+    makers['languages.png'] = lambda: _languages(results)
+  return plots.save(folder, makers)
 
 
 def _recall(results: Mapping[str, Any], first: Mapping[str, Any]) -> Any:

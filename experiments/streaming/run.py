@@ -21,17 +21,14 @@ import subprocess
 import sys
 import time
 
-import matplotlib
 import numpy as np
 
+from instructjax import plots
 from instructjax.data import corpus as corpus_lib
 from instructjax.data import feeds as feeds_lib
 from instructjax.data import loader
 from instructjax.data import streaming
 from instructjax.data import tokenizer as tokenizer_lib
-
-matplotlib.use('agg')
-from matplotlib import pyplot  # noqa: E402, its backend has to be set first
 
 HERE = pathlib.Path(__file__).resolve().parent
 MEGABYTE = 10**6
@@ -186,6 +183,12 @@ def measure(what: str, folder: pathlib.Path) -> dict[str, object]:
 
 def draw(results: dict, path: pathlib.Path) -> None:
   """Draws seconds and memory to the first batch against the text's size."""
+  plots.save(path.parent, {path.name: lambda: _figure(results)})
+
+
+def _figure(results: dict):
+  from matplotlib import pyplot
+
   figure, axes = pyplot.subplots(1, 2, figsize=(8, 3.2), layout='constrained')
   wanted = (
     ('cpu_seconds', 'CPU seconds to the first batch'),
@@ -201,8 +204,7 @@ def draw(results: dict, path: pathlib.Path) -> None:
     axis.tick_params(axis='x', which='minor', bottom=False)
     axis.grid(alpha=0.3)
     axis.legend()
-  path.parent.mkdir(exist_ok=True)
-  figure.savefig(path, dpi=120)
+  return figure
 
 
 def main() -> None:

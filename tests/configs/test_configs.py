@@ -67,7 +67,8 @@ def _model(stages, name, role='policy'):
 
 def test_all_configs_are_tested():
   shipped = {path.stem for path in (runs.ROOT / 'configs').glob('*.py')}
-  assert shipped == {*NAMES, *MAKERS}
+  # What is no run is tested with its command, in test_prepare.py.
+  assert shipped == {*NAMES, *MAKERS, 'prepare'}
 
 
 def _own_size(name, size):
