@@ -58,14 +58,12 @@ BEAM_REQUIRES = [
   'apache-beam>=2.77',
   'numpy<2.5',
   'pillow<13',
-  'protobuf<7',
+  'protobuf>=6.33,<7',
   'pyarrow<26',
 ]
 
 TEST_REQUIRES = [
   'hypothesis>=6.140',
-  # From 6.32 until 7 it warns of what TFDS asks it, and warnings are errors.
-  'protobuf<6.32',
   'pytest>=9.0',
   'pytest-xdist>=3.8',
   'ruff>=0.15',

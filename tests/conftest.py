@@ -17,6 +17,8 @@ import sys
 import hypothesis
 import pytest
 
+from tests import warned
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # A machine may hold an accelerator that is busy or too slow to start for tests.
@@ -106,9 +108,8 @@ def run_python() -> RunPython:
   ) -> subprocess.CompletedProcess:
     is_code = isinstance(code_or_args, str)
     args = ['-c', code_or_args] if is_code else [str(a) for a in code_or_args]
-    cache = '-Wignore:Error reading persistent compilation cache entry'
     result = subprocess.run(
-      [sys.executable, '-W', 'error', cache, *args],
+      [sys.executable, '-W', 'error', *warned.HARMLESS, *args],
       env=_environment(devices, env),
       cwd=cwd or ROOT,
       capture_output=True,

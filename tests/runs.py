@@ -21,6 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from instructjax import config as config_lib
+from tests import warned
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 STAGES = ('pretrain', 'sft', 'reward_model', 'ppo_ptx')
@@ -191,9 +192,8 @@ def start(
     os.environ.get('XLA_FLAGS', ''),
     f'--xla_force_host_platform_device_count={devices}',
   ]
-  cache = '-Wignore:Error reading persistent compilation cache entry'
   return subprocess.Popen(
-    [sys.executable, '-W', 'error', cache, *map(str, args)],
+    [sys.executable, '-W', 'error', *warned.HARMLESS, *map(str, args)],
     cwd=ROOT,
     env={**os.environ, 'PYTHONPATH': str(ROOT), 'XLA_FLAGS': ' '.join(flags)},
     stdout=subprocess.PIPE,
