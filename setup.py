@@ -53,13 +53,15 @@ INSTALL_REQUIRES = [
   'tqdm>=4.67',
 ]
 
-# Beam's own upper bounds, said again so that pip need not search for them.
+# Beam's own upper bounds, said again so that pip need not search for them, and
+# the last SentencePiece whose messages protobuf 6 can read (for transformers).
 BEAM_REQUIRES = [
   'apache-beam>=2.77',
   'numpy<2.5',
   'pillow<13',
   'protobuf>=6.33,<7',
   'pyarrow<26',
+  'sentencepiece<0.2.3',
 ]
 
 TEST_REQUIRES = [
