@@ -91,6 +91,7 @@ def command(argv: Sequence[str]) -> int:
   # These import NumPy: not before --help and typos.
   from instructjax.curation import figures
   from instructjax.curation import files
+  from instructjax.curation import finish
   from instructjax.curation import pipeline
   from instructjax.curation import stats
   from instructjax.data import records
@@ -100,7 +101,9 @@ def command(argv: Sequence[str]) -> int:
     raise errors.UserError(
       f'config.workers={config.workers}: needed at least 0 (all cores).'
     )
+  finish.token_counter(settings.tokenizer)  # Refuses what it cannot load.
   out = pathlib.Path(known.out)
+  files.check_apart(known.out, known.prompts)
   if known.runner:
     beam, inputs = _beam()
     paths = inputs.find(known.prompts)
@@ -155,6 +158,7 @@ def to_settings(config):
   Raises:
     UserError: for a value that cannot be.
   """
+  from instructjax.curation import language
   from instructjax.curation import pii
   from instructjax.curation import settings
 
@@ -163,6 +167,7 @@ def to_settings(config):
     words = (word.strip() for word in values[name].split(','))
     values[name] = tuple(word for word in words if word)
   pii.check_kinds(values['pii_kinds'])
+  language.check_tags(values['languages'])
   return settings.Settings(**values)
 
 

@@ -244,6 +244,7 @@ class TestManners:
         ['--config.pii=remove'],
         'config.pii=remove: needed one of drop, redact',
       ),
+      (['--config.languages=en,EN'], "Did you mean 'en'?"),
       (['--config.formats=parquet'], 'needed one of jsonl, arrayrecord'),
       (['--config.formats=arrayrecord'], 'config.formats=arrayrecord: needed'),
       (['--config.sizes.test=-1'], 'config.sizes.test=-1: needed at least 0'),
@@ -262,6 +263,29 @@ class TestManners:
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith('error: ') and said in line
     assert not (tmp_path / 'out').exists()
+
+  def test_where_it_would_read_its_own_output(self, tmp_path, capsys):
+    raw.write(tmp_path / 'a.jsonl', [{'text': 'one prompt'}])
+    (tmp_path / 'out').mkdir()
+    raw.write(tmp_path / 'out' / 'b.jsonl', [{'text': 'one prompt'}])
+    for spec, out in (
+      (tmp_path, 'out'),
+      (tmp_path / 'a.jsonl', '.'),
+      (f'{tmp_path}/**/*.jsonl', 'out'),
+      (f'{tmp_path}/a.jsonl,{tmp_path}/out/b.jsonl', 'out'),
+    ):
+      assert _call(spec, tmp_path / out) == 2
+      assert 'a folder apart from the prompts' in capsys.readouterr().err
+    assert _call(tmp_path / 'a.jsonl', '') == 2
+    assert "--out='': needed a folder" in capsys.readouterr().err
+    assert _call(tmp_path / 'a.jsonl', tmp_path / ('x' * 300)) == 2
+    assert 'needed a folder to write to' in capsys.readouterr().err
+
+  def test_a_path_that_is_not_unicode(self, tmp_path, capsys):
+    log = os.fsdecode(os.fsencode(tmp_path / 'a') + b'\xff.jsonl')
+    raw.write(pathlib.Path(log), [{'text': 'one prompt'}])
+    assert _call(log, tmp_path / 'out') == 2
+    assert 'needed a path of UTF-8' in capsys.readouterr().err
 
   def test_prompts_that_are_not_there(self, tmp_path, capsys):
     for spec in (tmp_path / 'no.jsonl', tmp_path / '*.jsonl'):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import contextlib
+import glob
 import json
+import os
 import pathlib
 import shutil
 from typing import Any, NamedTuple
@@ -151,6 +153,30 @@ def write_array_records(folder: pathlib.Path) -> None:
     writer.close()
 
 
+def check_apart(out: str, prompts: str) -> None:
+  """Raises UserError if a later run would take its output for prompts.
+
+  Args:
+    out: where output goes.
+    prompts: files, folders or globs, separated by commas.
+  """
+  if not out:
+    raise errors.UserError("--out='': needed a folder, got none: name one.")
+  folder = pathlib.Path(os.path.realpath(out))
+  for part in prompts, *prompts.split(','):
+    part = os.path.expanduser(part.strip())
+    for name in (
+      [part] if os.path.exists(part) else glob.glob(part, recursive=True)
+    ):
+      path = pathlib.Path(os.path.realpath(name))
+      inside = os.path.isdir(path) and folder.is_relative_to(path)
+      if inside or path.is_relative_to(folder):
+        raise errors.UserError(
+          f'--out={out}: needed a folder apart from the prompts, got'
+          f' {"one inside of" if inside else "that of"} {name}: name another.'
+        )
+
+
 def check_out(
   out: pathlib.Path, made_from: Mapping[str, Any], overwrite: bool
 ) -> None:
@@ -161,7 +187,7 @@ def check_out(
     made_from: what the output depends on, as it goes to config.json.
     overwrite: whether that is to be replaced.
   """
-  held = [n for n in (*_OWN, *_prompt_files()) if (out / n).exists()]
+  held = [n for n in (*_OWN, *_prompt_files()) if os.path.exists(out / n)]
   if overwrite or not held:
     return
   try:

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 import functools
 
+from instructjax import errors
+
 UNDETERMINED = 'und'
 # Below it random letters are as likely as sentences; of the sentences measured
 # 0.1% are.
@@ -35,6 +37,19 @@ def tags(texts: Iterable[str]) -> list[str]:
   return [_tag(text, detect) for text in texts]
 
 
+def check_tags(given: Iterable[str]) -> None:
+  """Raises UserError for a tag that no text can get."""
+  import eldc
+
+  known = {*eldc.LANGUAGES, UNDETERMINED}
+  for name in given:
+    if name not in known:
+      raise errors.UserError(
+        f'config.languages={name}: needed some of {", ".join(sorted(known))},'
+        f' got another.{errors.nearest(name.lower(), known)}'
+      )
+
+
 def _tag(text: str, detect: Callable) -> str:
   if len(text) > MAX_CHARS:
     text = text[:MAX_CHARS]
@@ -43,6 +58,8 @@ def _tag(text: str, detect: Callable) -> str:
     text = text.encode('utf-8', 'replace').decode('utf-8')
   found = detect(text)
   if found.scores.get(found.language, 0.0) < MIN_SCORE:
+    return UNDETERMINED
+  if not any(map(str.isalpha, text)):  # A sign of one script, as U+3007.
     return UNDETERMINED
   if len(text) < 40:
     letters = [c for c in text if c.isalpha()]

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import re
 
 _UPPER = r'[A-Z\u00c0-\u00d6\u00d8-\u00de\u0141\u015a\u017b\u0160\u017d]'
-_WORD = rf"{_UPPER}[\w'\u2019]*(?:-{_UPPER}[\w'\u2019]*)*"
+# Hyphens without a limit would take cubic time.
+_WORD = rf"{_UPPER}[\w'\u2019]*(?:-{_UPPER}[\w'\u2019]*){{0,3}}"
 _INITIAL = rf'{_UPPER}\.'
 _PARTICLE = r'(?:van|von|de|der|den|la|le|da|di|dos|del|bin|al|el|ten|zu)'
 _NAME = (

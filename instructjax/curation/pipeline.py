@@ -67,9 +67,17 @@ def scan(
         f'{path}: needed files of raw prompts, got a dataset of TFDS: write'
         ' its rows to a .jsonl file.'
       )
+    if not _is_unicode(path):  # dropped.jsonl could not name it
+      raise errors.UserError(
+        f'{path!a}: needed a path of UTF-8, got other bytes: rename it.'
+      )
   total = sum(map(os.path.getsize, paths))
   size = max(part_bytes, total // _MOST)
   return [parts_lib.scan(path, size) for path in paths]
+
+
+def _is_unicode(path: str) -> bool:
+  return path == path.encode('utf-8', 'ignore').decode()
 
 
 def run(
@@ -226,7 +234,6 @@ def together(
     whole.why = whole.why or part.why
     whole.dropped += part.dropped
     whole.blocks += part.blocks
-  _log.info('%d rows hold %d prompts', whole.rows, whole.prompts)
   if whole.bad > settings.max_bad_share * whole.rows:
     raise errors.UserError(
       f'{whole.why} It is the first of {whole.bad} bad rows of {whole.rows}, '
@@ -238,6 +245,7 @@ def together(
       f'{path}:1: needed at least one prompt, got none in '
       f'{whole.rows} rows: name another file.'
     )
+  _log.info('%d rows hold %d prompts', whole.rows, whole.prompts)
   return whole
 
 

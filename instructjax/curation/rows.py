@@ -178,7 +178,7 @@ def _annotations(value: object) -> tuple[tuple[str, bool], ...] | None:
   if value is None:
     return None
   if not isinstance(value, dict) or not all(
-    isinstance(said, bool) for said in value.values()
+    said is None or isinstance(said, bool) for said in value.values()
   ):
     raise ValueError(
       "needed 'annotations' as names with true or false, got "
@@ -186,13 +186,16 @@ def _annotations(value: object) -> tuple[tuple[str, bool], ...] | None:
     )
   for name in value:
     records.checked_text(name, 'annotations')
-  return tuple(sorted(value.items()))
+  # As everywhere in a table, a null is an absent key.
+  return tuple(sorted((k, v) for k, v in value.items() if v is not None))
 
 
 def _time(value: object) -> float | None:
   """Reads seconds or milliseconds since 1970, or an ISO 8601 date and time."""
   if value is None:
     return None
+  if isinstance(value, datetime.date):  # of a table; so is a datetime
+    value = value.isoformat()
   try:
     if type(value) in (int, float) and math.isfinite(value):
       return value / 1000 if abs(value) >= _EARLY else float(value)
@@ -208,9 +211,10 @@ def _time(value: object) -> float | None:
 
 
 def _digest(*fields: object) -> str:
-  """Returns a digest of texts, numbers, None, and lists of them."""
-  told = '\0'.join(
-    json.dumps(field) if isinstance(field, list | tuple) else str(field)
-    for field in fields
-  )
+  """Returns a digest of texts, numbers, None, and lists of them.
+
+  None and 'None' differ: who stays of rows that are alike is not to depend on
+  where they stand.
+  """
+  told = json.dumps(fields)
   return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()

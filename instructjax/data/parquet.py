@@ -33,6 +33,7 @@ def read_rows(
   try:
     with parquet.ParquetFile(path) as file:
       for batch in file.iter_batches(batch_size=_BATCH):
+        batch = _in_microseconds(batch)
         for location, row in _objects(path, number, batch, on_broken):
           yield location, {k: v for k, v in row.items() if v is not None}
         number += batch.num_rows
@@ -45,22 +46,44 @@ def read_rows(
     ) from None
 
 
+def _in_microseconds(batch: Any) -> Any:
+  """Returns a batch whose times have no nanoseconds, as Python's have none."""
+  import pyarrow
+  from pyarrow import types
+
+  for i, field in enumerate(batch.schema):
+    kind = field.type
+    if types.is_timestamp(kind) and kind.unit == 'ns':
+      kind = pyarrow.timestamp('us', kind.tz)
+    elif types.is_duration(kind) and kind.unit == 'ns':
+      kind = pyarrow.duration('us')
+    elif types.is_time64(kind) and kind.unit == 'ns':
+      kind = pyarrow.time64('us')
+    if kind != field.type:
+      column = batch.column(i).cast(kind, safe=False)
+      batch = batch.set_column(i, field.with_type(kind), column)
+  return batch
+
+
 def _objects(
   path: str, before: int, batch: Any, on_broken: Callable[[str, str], None]
 ) -> Iterator[tuple[str, dict[str, object]]]:
   try:
     rows = batch.to_pylist()
-  except UnicodeDecodeError:
+  except (ValueError, OverflowError):
     rows = []
     for i in range(batch.num_rows):
       try:
         rows += batch.slice(i, 1).to_pylist()
-      except UnicodeDecodeError as error:
+      except (ValueError, OverflowError) as error:
         rows.append(error)
   for number, row in enumerate(rows, before + 1):
     if isinstance(row, UnicodeDecodeError):
       byte = row.object[row.start]
       reason = f'needed UTF-8 text, got byte 0x{byte:02x}: write it anew.'
+      on_broken(f'{path}:{number}', reason)
+    elif isinstance(row, Exception):
+      reason = f'needed values that Python has, got "{row}": mend that row.'
       on_broken(f'{path}:{number}', reason)
     else:
       yield f'{path}:{number}', row

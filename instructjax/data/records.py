@@ -403,7 +403,7 @@ def identity(row: layouts.Row, name: str) -> str | None:
       f"needed '{name}' as text or a whole number, got "
       f'{layouts.short(value)}: mend or remove it.'
     )
-  return str(value)
+  return checked_text(str(value), name)
 
 
 def _choice(row: layouts.Row, name: str) -> str | None:

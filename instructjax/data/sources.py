@@ -161,8 +161,13 @@ def _fixed(pattern: str) -> str:
 
 
 def _walk(folder: str, suffixes: tuple[str, ...]) -> list[str]:
-  paths = []
+  paths, seen = [], set()
   for root, folders, names in os.walk(folder, followlinks=True):
+    # A link to a folder above would have everything read many times.
+    if (real := os.path.realpath(root)) in seen:
+      folders.clear()
+      continue
+    seen.add(real)
     folders[:] = sorted(f for f in folders if not f.startswith('.'))
     for name in sorted(names):
       about = name.lower().split('.')[0] in _ABOUT
@@ -199,7 +204,7 @@ def _check_file(path: str) -> None:
       'convert it.'
     )
   try:
-    empty = os.path.isfile(path) and os.path.getsize(path) == 0
+    empty = os.path.getsize(path) == 0 and os.path.isfile(path)
   except OSError as error:
     raise lines.unreadable(path, error) from None
   if empty:

@@ -21,7 +21,9 @@ def test_sentences_of_each_language(name):
   assert language.tags(languages.PROMPTS[name]) == [name] * 6
 
 
-@pytest.mark.parametrize('text', [*languages.WITHOUT, 'x', 'ok', '...hi?'])
+@pytest.mark.parametrize(
+  'text', [*languages.WITHOUT, 'x', 'ok', '...hi?', '\u3007', 50 * '\u3007']
+)
 def test_what_has_no_language(text):
   assert language.tag(text) == language.UNDETERMINED
 

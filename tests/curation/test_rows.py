@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+
 import pytest
 
 from instructjax.curation import rows
@@ -37,6 +39,11 @@ def test_all_fields():
   assert (prompt.use_case, prompt.response) == ('chat', 'Hi.')
 
 
+def test_a_null_among_annotations_is_an_absent_one():
+  told = {'opinion': True, 'sensitive': None}
+  assert _one(text='x', annotations=told).annotations == (('opinion', True),)
+
+
 def test_annotations_are_names_with_truth_values():
   told = {'opinion': False, 'ambiguous': True}
   prompt = _one(text='x', annotations=told)
@@ -66,6 +73,10 @@ def test_messages_are_rendered_and_kept():
     ('2022-01-27 11:00:00+01:00', 1643277600),
     ('2022-01-27T10:00', 1643277600),
     ('2022-01-27', 1643241600),
+    # Of a table.
+    (datetime.date(2022, 1, 27), 1643241600),
+    (datetime.datetime(2022, 1, 27, 10), 1643277600),
+    (datetime.datetime(2022, 1, 27, 10, tzinfo=datetime.UTC), 1643277600),
   ],
 )
 def test_times(time, seconds):
@@ -77,7 +88,14 @@ def test_content_tells_rows_apart_but_not_places():
   assert same[0].content == same[1].content
   others = [
     _one(text='x', **more)
-    for more in ({}, {'user_id': 'u'}, {'time': 1}, {'response': 'r'})
+    for more in (
+      {},
+      {'user_id': 'u'},
+      {'user_id': 'None'},
+      {'organization_id': 'None'},
+      {'time': 1},
+      {'response': 'r'},
+    )
   ]
   others += [_one(messages=[{'role': 'user', 'content': 'x'}]), _one(text='x ')]
   assert len({prompt.content for prompt in others}) == len(others)

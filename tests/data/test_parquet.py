@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+
 import pyarrow
 from pyarrow import parquet as pyarrow_parquet
 import pytest
@@ -143,6 +145,32 @@ def _not_utf8(path):
 def test_text_that_is_not_utf8(tmp_path):
   path = _not_utf8(tmp_path / 'x.parquet')
   with pytest.raises(errors.UserError, match='x.parquet:2: .*byte 0xe9'):
+    list(sources.read_rows(path))
+  told = []
+  found = list(sources.read_rows(path, lambda *one: told.append(one)))
+  assert [row['text'] for _, row in found] == ['a', 'c']
+  assert [location for location, _ in told] == [f'{path}:2']
+
+
+@pytest.mark.parametrize('kind', ['timestamp', 'duration', 'time64'])
+def test_nanoseconds_are_left_out(tmp_path, kind):
+  column = pyarrow.array([1001, 2002], getattr(pyarrow, kind)('ns'))
+  table = pyarrow.table({'text': ['a', 'b'], 'x': column})
+  pyarrow_parquet.write_table(table, tmp_path / 'x.parquet')
+  found = [r['x'] for _, r in sources.read_rows(str(tmp_path / 'x.parquet'))]
+  assert [value.resolution for value in found] == [
+    datetime.timedelta(microseconds=1)
+  ] * 2
+  written = [str(value)[-15:].lstrip('0') for value in found]
+  assert written == [':00:00.000001', ':00:00.000002']
+
+
+def test_a_time_that_python_does_not_have(tmp_path):
+  column = pyarrow.array([0, 2**60, 1], pyarrow.timestamp('us'))
+  table = pyarrow.table({'text': ['a', 'b', 'c'], 'time': column})
+  path = str(tmp_path / 'x.parquet')
+  pyarrow_parquet.write_table(table, path)
+  with pytest.raises(errors.UserError, match='x.parquet:2: needed values'):
     list(sources.read_rows(path))
   told = []
   found = list(sources.read_rows(path, lambda *one: told.append(one)))

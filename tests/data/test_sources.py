@@ -36,6 +36,18 @@ def test_expand_names_files(folder):
   assert sources.expand([a, b, a]) == [a, b]
 
 
+def test_a_link_to_a_folder_above_is_not_followed(folder):
+  before = sources.expand(str(folder))
+  (folder / 'sub' / 'up').symlink_to(folder)
+  assert sources.expand(str(folder)) == before
+
+
+def test_a_link_to_nothing_is_refused(folder):
+  (folder / 'z.jsonl').symlink_to(folder / 'nothing')
+  with pytest.raises(errors.UserError, match='z.jsonl: .*No such file'):
+    sources.expand(str(folder))
+
+
 def test_expand_takes_a_comma_inside_a_name(tmp_path):
   path = _write(tmp_path / 'red, white.txt', 'x')
   assert sources.expand(path) == [path]
