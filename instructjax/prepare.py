@@ -4,7 +4,8 @@
       [--config=configs/prepare.py --config.KEY=VALUE ...] \
       [--runner=RUNNER with flags of Apache Beam]
 
-Reads prompt records (.jsonl, .json, .parquet, also with .gz) and writes
+Reads prompt records (.jsonl and .json, also with .gz, .parquet, .array_record)
+and writes
 DIR/{sft,rm,ppo}_{train,valid}.jsonl, DIR/test.jsonl, DIR/ledger.json (rows in,
 dropped by each rule, out), DIR/dropped.jsonl (which rows), DIR/stats.md and
 DIR/figures. docs/data_rules.md defines the rules. The same command again gives
