@@ -224,8 +224,9 @@ def _sent(where: _Computation, collective: _Instruction) -> float:
   )
   shape = collective.shape
   if collective.opcode.endswith('-start') and shape.startswith('('):
-    # (operand, result, ...)
-    shape = max(hlo_text.parts_of(shape), key=hlo_text.bytes_of)
+    # (operands, results, ...), or of an all-reduce the results alone
+    arrays = [x for x in hlo_text.parts_of(shape) if hlo_text.sizes_of(x)]
+    return max(operands, sum(map(hlo_text.bytes_of, arrays)) - operands)
   return max(operands, hlo_text.bytes_of(shape))
 
 

@@ -77,7 +77,8 @@ def moved(
     return hlo_text.bytes_in_memory(shape)
   if opcode == 'slice-start':  # ((whole), part, ...)
     return _by_slice(inputs[0], hlo_text.parts_of(shape)[1])
-  if opcode.endswith('-start'):  # of a collective: (operands, results, ...)
+  # Of other collectives: (operands, results, ...).
+  if opcode.endswith('-start') and opcode != 'all-reduce-start':
     return hlo_text.bytes_in_memory(shape)
   if opcode in _SLICES:
     return _by_slice(inputs[0], shape)

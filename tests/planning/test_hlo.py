@@ -237,6 +237,29 @@ def test_a_collective_spread_over_fusions_counts_once():
   assert found.bytes_accessed == product + 2 * 64 * 512 + sent
 
 
+@pytest.mark.parametrize(
+  'kind, shape, sent, moved',
+  [
+    ('all-reduce', 'f32[64]{0}, f32[32]{0}', 96, 192),
+    ('all-gather', '(f32[64], f32[32]), (f32[256], f32[128])', 384, 480),
+    ('collective-permute', 'f32[64], f32[32], f32[64], f32[32]', 96, 192),
+  ],
+)
+def test_collectives_that_are_started_together(kind, shape, sent, moved):
+  """Numbers that all of them send, and read and write."""
+  text = [
+    'ENTRY %main (p: f32[64], q: f32[32]) -> f32[64] {',
+    '  %p = f32[64]{0} parameter(0)',
+    '  %q = f32[32]{0} parameter(1)',
+    f'  %go = ({shape}) {kind}-start(%p, %q), channel_id=1',
+    f'  ROOT %end = f32[64]{{0}} {kind}-done(%go)',
+    '}',
+  ]
+  found = hlo.costs('\n'.join(text))
+  assert found.collectives == {kind: {'count': 1, 'bytes': 4 * sent}}
+  assert found.bytes_accessed == 4 * moved
+
+
 @pytest.fixture(scope='module')
 def on_four_devices(run_python):
   """Costs of programs whose arrays are split over 4 devices."""
