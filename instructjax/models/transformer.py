@@ -304,7 +304,8 @@ def continue_from(
   """Runs N / B continuations of each row in a cache, which stays as it is.
 
   For scores and their gradients: a layer reads its own keys and values alone,
-  and copies them for the N rows no longer than it runs.
+  and copies them for the N rows no longer than it runs (the backward pass keeps
+  the copies if config.remat is 'none').
 
   Args:
     config: the model's shape.

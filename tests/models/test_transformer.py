@@ -31,7 +31,6 @@ DEEP = dataclasses.replace(BANDED, num_layers=7)
 ROTARY = dataclasses.replace(
   DENSE, positions='rotary', rope_theta=50.0, qk_norm=True
 )
-INTERPRETED, EMULATED = 'splash_interpreted', 'cudnn_emulated'
 KINDS = pytest.mark.parametrize(
   'config', [DENSE, DEEP, ROTARY], ids=['dense', 'deep', 'rotary']
 )
@@ -200,10 +199,6 @@ def test_cached_equals_full_forward(config, step):
   assert cache.index == T
 
 
-def _response_loss(hidden, mask):
-  return jnp.sum(jnp.where(mask[..., None], jnp.sin(hidden), 0.0))
-
-
 @KINDS
 def test_the_cache_of_other_rows(config):
   """Rows in another order, some twice, extend as where they came from."""
@@ -222,81 +217,6 @@ def test_the_cache_of_other_rows(config):
 
   found, expected = jax.jit(extended)(rows), jax.jit(extended)(np.arange(B))
   np.testing.assert_allclose(found, expected[rows], atol=1e-5)
-
-
-GROUPED = dataclasses.replace(ROTARY, num_heads=4, num_kv_heads=2)
-KERNEL = dataclasses.replace(DEEP, num_kv_heads=1, remat='full')
-CONTINUED = {
-  'banded': (BANDED, P),
-  'deep': (dataclasses.replace(DEEP, remat='full'), P),
-  'grouped': (GROUPED, P),
-  'splash': (dataclasses.replace(KERNEL, attention_kernel=INTERPRETED), 130),
-  'cudnn': (dataclasses.replace(KERNEL, attention_kernel=EMULATED), P),
-}
-
-
-@pytest.mark.parametrize('name', CONTINUED)
-def test_continuations_share_a_prompt(name):
-  """Values and gradients of K responses equal those of whole rows, and those
-  of a cache that is copied and written to; whatever the padding holds."""
-  config, length = CONTINUED[name]
-  params, k = make_params(config), 2
-  rng = np.random.default_rng(2)
-  prompts = rng.integers(0, config.vocab_size, (B, length))
-  kept = np.arange(length) >= np.array([[0], [length // 2], [length - 1]])
-  responses = rng.integers(0, config.vocab_size, (B * k, R))
-  lengths = np.array([R, 1, 2, R, 3, 0])
-  response_mask = np.arange(R) < lengths[:, None]
-  rows = np.repeat(np.arange(B), k)
-
-  def of_cache(params, run, size=length, filler=None):
-    _, cache = transformer.prefill(config, params, prompts, kept, length=size)
-    if filler is not None:
-      there = cache.mask[:, None, :, None]
-      keys, values = jax.tree.map(
-        lambda x: jnp.where(there, x, filler), (cache.keys, cache.values)
-      )
-      cache = cache.replace(keys=keys, values=values)
-    return run(config, params, cache, responses, response_mask)
-
-  def written(config, params, cache, *args):
-    cache = cache_lib.take(cache, rows)
-    return transformer.extend(config, params, cache, *args)[0]
-
-  def whole(params):
-    tokens = np.concatenate([prompts[rows], responses], 1)
-    mask = np.concatenate([kept[rows], response_mask], 1)
-    return transformer.hidden(config, params, tokens, mask)[:, length:]
-
-  def gradients(run):
-    def loss(params):
-      hidden = run(params)
-      kept = jnp.where(response_mask[..., None], hidden, 0.0)
-      return _response_loss(hidden, response_mask), kept
-
-    return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
-
-  go_on = transformer.continue_from
-  found = gradients(lambda params: of_cache(params, go_on))
-  (_, hidden), grads = found
-  for run in (
-    whole,
-    lambda params: of_cache(params, written, length + R),
-  ):
-    (_, expected_hidden), expected = gradients(run)
-    np.testing.assert_allclose(hidden, expected_hidden, atol=1e-5)
-    chex.assert_trees_all_close(grads, expected, atol=2e-4, rtol=1e-4)
-  assert np.abs(grads['embedding']['tokens']).max() > 0.1
-  dirty = gradients(lambda params: of_cache(params, go_on, filler=jnp.nan))
-  chex.assert_trees_all_equal(dirty, found)
-
-
-def test_continuations_need_as_many_of_each_row():
-  tokens, mask = make_batch()
-  params = make_params(DENSE)
-  _, cache = prefill(DENSE, params, tokens[:2], mask[:2], T)
-  with pytest.raises(ValueError, match='3 rows cannot continue 2 evenly'):
-    transformer.continue_from(DENSE, params, cache, tokens, mask)
 
 
 @functools.partial(jax.jit, static_argnums=0)
