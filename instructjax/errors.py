@@ -23,3 +23,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def line(error: UserError) -> str:
   """Returns the one line that an entry point says."""
   return f'error: {" ".join(str(error).split())}'
+
+
+def first_line(error: object) -> str:
+  """Returns what another library's error says first, to be quoted in ours."""
+  lines = str(error).strip().splitlines()
+  return lines[0][:200] if lines else type(error).__name__

@@ -138,19 +138,14 @@ def write_dropped(
 
 
 def write_array_records(folder: pathlib.Path) -> None:
-  """Writes the lines of each JSONL file as an ArrayRecord file beside it.
-
-  A group of one record lets a reader fetch any of them by itself.
-  """
-  from array_record.python import array_record_module
+  """Writes the lines of each JSONL file as an ArrayRecord file beside it."""
+  from instructjax.data import array_records
 
   for name in settings.FILES:
-    target = str(folder / f'{name}.array_record')
-    writer = array_record_module.ArrayRecordWriter(target, 'group_size:1')
     with open(folder / f'{name}.jsonl', 'rb') as lines:
-      for line in lines:
-        writer.write(line.removesuffix(b'\n'))
-    writer.close()
+      records = (line.removesuffix(b'\n') for line in lines)
+      target = str(folder / f'{name}.array_record')
+      array_records.write_bytes(target, records)
 
 
 def check_apart(out: str, prompts: str) -> None:

@@ -49,21 +49,21 @@ def read(
     reader.close()
   except (RuntimeError, ValueError, IndexError, OSError) as error:
     raise errors.UserError(
-      f'{path}: needed a whole ArrayRecord file, got "{_line(error)}": write'
-      ' or fetch it again.'
+      f'{path}: needed a whole ArrayRecord file, got'
+      f' "{errors.first_line(error)}": write or fetch it again.'
     ) from None
 
 
 def write(path: str, rows: Iterable[object]) -> None:
-  """Writes one JSON value a record, in groups of one for random access."""
+  """Writes one JSON value a record."""
+  write_bytes(path, (json.dumps(x, ensure_ascii=False).encode() for x in rows))
+
+
+def write_bytes(path: str, records: Iterable[bytes]) -> None:
+  """Writes records in groups of one, so that each can be fetched by itself."""
   writer = array_record_module.ArrayRecordWriter(path, 'group_size:1')
   try:
-    for row in rows:
-      writer.write(json.dumps(row, ensure_ascii=False).encode())
+    for record in records:
+      writer.write(record)
   finally:
     writer.close()
-
-
-def _line(error: object) -> str:
-  lines = str(error).strip().splitlines()
-  return lines[0][:200] if lines else type(error).__name__

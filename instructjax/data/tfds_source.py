@@ -81,7 +81,7 @@ class Dataset:
     except Exception as error:  # The reader raises plain exceptions.
       raise errors.UserError(
         f'{self.location(indices[0])}: needed whole ArrayRecord files, got'
-        f' "{_line(error)}": prepare the dataset again.'
+        f' "{errors.first_line(error)}": prepare the dataset again.'
       ) from None
     features = self.builder.info.features
     for index, value in zip(indices, found, strict=True):
@@ -142,8 +142,8 @@ def open_dataset(spec: str, folder: str = '') -> Dataset:
     raise _missing(spec, name, folder, tfds) from None
   except Exception as error:  # Whatever damaged files run into.
     raise errors.UserError(
-      f'{spec}: needed a whole dataset in {folder}, got "{_line(error)}":'
-      ' prepare it again.'
+      f'{spec}: needed a whole dataset in {folder}, got'
+      f' "{errors.first_line(error)}": prepare it again.'
     ) from None
   formats = {x.value for x in builder.info.available_file_formats()}
   if 'array_record' not in formats:
@@ -159,8 +159,8 @@ def open_dataset(spec: str, folder: str = '') -> Dataset:
     known = sorted(builder.info.splits)
     raise errors.UserError(
       f'{spec}: needed a split of {", ".join(known)}, or a part of one such as'
-      f' {known[0]}[:10%], got {split!r} ({_line(error)}): mend the split.'
-      f'{errors.nearest(split, known)}'
+      f' {known[0]}[:10%], got {split!r} ({errors.first_line(error)}): mend the'
+      f' split.{errors.nearest(split, known)}'
     ) from None
   dataset = Dataset(spec, builder, split, source)
   for path, _ in dataset.shards():
@@ -273,8 +273,3 @@ def _command(name: str, folder: str) -> str:
     f"{name}', data_dir='{folder}', file_format='array_record')"
     '.download_and_prepare()"`'
   )
-
-
-def _line(error: object) -> str:
-  lines = str(error).strip().splitlines()
-  return lines[0][:200] if lines else type(error).__name__
