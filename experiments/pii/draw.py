@@ -31,7 +31,7 @@ def draw(
 
 
 def _recall(results: Mapping[str, Any], first: Mapping[str, Any]) -> Any:
-  """Recall and precision by kind, ours and the others', on formats seen once."""
+  """Recall and precision by kind, ours and the others'."""
   import matplotlib.pyplot as plt
 
   figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout='constrained')
