@@ -21,6 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from instructjax import config as config_lib
+from tests import forked
 from tests import warned
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -85,7 +86,7 @@ _WORLD = {
   'num_test_labelers': 4,
 }
 SMALL_MODEL = {f'model.{k}': v for k, v in _MODEL.items()}
-SMALL_MODEL['model.max_length'] = 128
+SMALL_MODEL |= {'model.num_layers': 1, 'model.max_length': 128}
 _PPO = {**_ANY, 'hyper.num_minibatches': 2, 'ptx_ratio': 2}
 MICRO = {
   'microworld': {f'world.{key}': value for key, value in _WORLD.items()},
@@ -185,17 +186,29 @@ def micro_arguments(
 
 
 def start(
-  args: Sequence[object], devices: int = 1, **options
-) -> subprocess.Popen:
-  """Starts Python as a user would, in a process group of its own."""
+  args: Sequence[object], devices: int = 1, fresh: bool = False, **options
+) -> subprocess.Popen | forked.Process:
+  """Starts Python in the repository's root, in a process group of its own.
+
+  Args:
+    args: the words behind `python`.
+    devices: how many virtual ones of the CPU.
+    fresh: starts it as a user would, not forked; so does source text ('-c').
+    options: of subprocess.Popen, for a fresh one.
+  """
+  words = [str(word) for word in args]
   flags = [
     os.environ.get('XLA_FLAGS', ''),
     f'--xla_force_host_platform_device_count={devices}',
   ]
+  paths = {'PYTHONPATH': str(ROOT), 'XLA_FLAGS': ' '.join(flags)}
+  environment = {**os.environ, **paths}
+  if not (fresh or options or words[0] == '-c'):
+    return forked.Process(words, environment)
   return subprocess.Popen(
-    [sys.executable, '-W', 'error', *warned.HARMLESS, *map(str, args)],
+    [sys.executable, '-W', 'error', *warned.HARMLESS, *words],
     cwd=ROOT,
-    env={**os.environ, 'PYTHONPATH': str(ROOT), 'XLA_FLAGS': ' '.join(flags)},
+    env=environment,
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     start_new_session=True,
@@ -203,7 +216,9 @@ def start(
   )
 
 
-def finish(process: subprocess.Popen) -> subprocess.CompletedProcess:
+def finish(
+  process: subprocess.Popen | forked.Process,
+) -> subprocess.CompletedProcess:
   """Waits for a process."""
   try:
     out, err = process.communicate(timeout=300)
@@ -233,7 +248,7 @@ def finished(tmp_path_factory) -> tuple[pathlib.Path, pathlib.Path]:
   with (base / 'shared_run.lock').open('w') as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
     if not (workdir / 'report.json').exists():
-      main(arguments('ppo_ptx', write_records(data), workdir))
+      main(arguments('ppo_ptx', write_records(data), workdir), fresh=True)
   return data, workdir
 
 
@@ -291,7 +306,7 @@ def assert_same(folder: pathlib.Path, other: pathlib.Path) -> None:
     assert (folder / name).read_text() == (other / name).read_text(), name
 
 
-def wait_for(condition, process: subprocess.Popen) -> None:
+def wait_for(condition, process: subprocess.Popen | forked.Process) -> None:
   """Returns once a condition holds; fails if the process ends before."""
   while not condition():
     assert process.poll() is None, process.communicate()

@@ -20,7 +20,7 @@ from instructjax.models import transformer
 from tests import foreign
 from tests import runs
 
-_FAMILIES = ('gpt2', 'opt', 'llama', 'qwen3')
+_FAMILIES = ('gpt2', 'qwen3')
 
 
 def _chat_records(folder):

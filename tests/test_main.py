@@ -285,7 +285,7 @@ def test_a_mistake_costs_one_line_and_nothing_else(run, tmp_path, mistake):
     args = runs.arguments('ppo_ptx', bad.parent, tmp_path / 'run')
     said = f'{bad}:7: needed one JSON value, got broken JSON'
   before = _contents(workdir)
-  result = runs.run(['-m', 'instructjax.main', *args])
+  result = runs.run(['-m', 'instructjax.main', *args], fresh=True)
   assert result.returncode == 2 and result.stdout == ''
   (line,) = result.stderr.splitlines()
   assert line.startswith('error: ') and said in line

@@ -2,9 +2,10 @@
 
   python experiments/prepare/scale.py --workdir=DIR [--sizes=10000,30000]
 
-Writes raw logs (raw_logs.py), runs the command on each with two workers, and
-adds wall and CPU seconds and the peak memory of all its processes together to
-scale.json, and draws figures/cost_per_prompt.png. Needs 4 GB of disk.
+Writes raw logs (raw_logs.py), runs the command on each with two workers, writes
+wall and CPU seconds and the peak memory of all its processes together to
+scale.json, and draws figures/cost_per_prompt.png. A log of one prompt comes
+first: it costs what starting costs. Needs 4 GB of disk.
 """
 
 from __future__ import annotations
@@ -89,12 +90,14 @@ def run(workdir: pathlib.Path, size: int, workers: int) -> dict:
   shutil.rmtree(out, ignore_errors=True)
   command = [sys.executable, '-m', 'instructjax.prepare', f'--prompts={log}']
   command += [f'--out={out}', f'--config.workers={workers}']
+  load = os.getloadavg()[0]
   found = measure(command)
   ledger = json.loads((out / 'ledger.json').read_text())
   return {
     'prompts': size,
     'bytes': log.stat().st_size,
     'workers': workers,
+    'load_before': round(load, 2),
     **found,
     'dropped': {r['rule']: r['dropped'] for r in ledger['rules']},
     'written': sum(ledger['output'].values()),
@@ -113,14 +116,22 @@ def _figure(rows: list[dict]):
 
   from instructjax import plots
 
+  start, *rows = rows
   sizes = [row['prompts'] for row in rows]
   figure, (cost, held) = plt.subplots(1, 2, figsize=(9, 3.4))
-  for name, colour, label in (
-    ('cpu_seconds', plots.BLUE, 'CPU, all processes'),
-    ('wall_seconds', plots.ORANGE, 'wall, 2 workers'),
+  for name, less, style, label in (
+    ('cpu_seconds', 0.0, 'o--', 'CPU, all processes'),
+    (
+      'cpu_seconds',
+      start['cpu_seconds'],
+      'o-',
+      f'the same without start-up, {start["cpu_seconds"]:.1f} s',
+    ),
+    ('wall_seconds', 0.0, 's:', f'wall, {start["workers"]} workers'),
   ):
-    values = [row[name] / row['prompts'] * 1e6 for row in rows]
-    cost.plot(sizes, values, 'o-', color=colour, label=label)
+    values = [(row[name] - less) / row['prompts'] * 1e6 for row in rows]
+    colour = plots.BLUE if name == 'cpu_seconds' else plots.ORANGE
+    cost.plot(sizes, values, style, color=colour, label=label)
   cost.set_ylim(bottom=0)
   cost.set_ylabel('microseconds a prompt')
   cost.legend(frameon=False)
@@ -149,7 +160,7 @@ def main() -> int:
   options.workdir.mkdir(parents=True, exist_ok=True)
   sys.path.insert(0, str(_ROOT))
   rows = []
-  for size in map(int, options.sizes.split(',')):
+  for size in (1, *map(int, options.sizes.split(','))):
     rows.append(run(options.workdir, size, options.workers))
     print(json.dumps(rows[-1]), flush=True)
   text = json.dumps(rows, indent=2)
