@@ -9,10 +9,18 @@ OPEN = '–'  # a cell without a number
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-  """Returns a table whose first column holds names, the others numbers."""
+  """Returns a table whose first column holds names, the others numbers.
+
+  Names may be a log's own: what would end a cell is escaped.
+  """
   rule = ['---', *['--:'] * (len(head) - 1)]
-  lines = [head, rule, *rows]
+  lines = [[_cell(text) for text in row] for row in (head, *rows)]
+  lines.insert(1, rule)
   return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
+
+
+def _cell(text: str) -> str:
+  return ' '.join(text.split()).replace('|', '\\|')
 
 
 def number(value: Any) -> str:

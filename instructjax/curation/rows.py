@@ -64,7 +64,7 @@ def parse(row: object, location: str) -> list[RawPrompt]:
     ValueError: the row is none; says what was needed, given, how to mend it.
   """
   told = row if isinstance(row, dict) else {}
-  if told.get('kind') == 'few_shot' and 'examples' in told:
+  if told.get('kind') == 'few_shot' and told.get('examples') is not None:
     return _few_shot(told, location)
   parts = records.read('prompts', row, location)
   found = [part for part in parts if not isinstance(part, str)]

@@ -19,7 +19,7 @@ def unreadable(path: str, error: OSError) -> errors.UserError:
   """Returns what to say of a file that the system does not let us read."""
   return errors.UserError(
     f'{path}: needed it to be readable, got "{error.strerror or error}": '
-    'check its permissions.'
+    'check that it is there and its permissions.'
   )
 
 
@@ -96,11 +96,11 @@ def json_file(
     yield from _json_object_file(path, lines, text, on_broken)
     return
   decoder, position, number, seen = json.JSONDecoder(), start + 1, 1, 0
+  comma = False
   while True:
     position = _skip(text, position)
-    if (
-      text[position : position + 1] == ']' and not text[position + 1 :].strip()
-    ):
+    rest = text[position : position + 1], text[position + 1 :].strip()
+    if rest == (']', '') and not comma:
       return
     number += text.count('\n', seen, position)
     seen = position
@@ -115,7 +115,8 @@ def json_file(
       reason = _broken(error, line)
       raise errors.UserError(f'{path}:{at}: {reason}') from None
     yield f'{path}:{number}', value
-    position += text[position] == ','
+    comma = text[position] == ','
+    position += comma
 
 
 def _skip(text: str, position: int) -> int:

@@ -19,7 +19,9 @@ from instructjax import errors
 
 Spec = str | Mapping[str, float]
 
-_WEIGHTED = re.compile(r'(?P<source>.+)=(?P<weight>\d+\.?\d*|\.\d+)\s*')
+_WEIGHTED = re.compile(
+  r'(?P<source>.+)=(?P<weight>(\d+\.?\d*|\.\d+)(e[+-]?\d+)?)\s*'
+)
 
 
 def parse(spec: Spec) -> dict[str, float]:

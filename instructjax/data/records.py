@@ -263,7 +263,11 @@ def read(kind: str, row: object, location: str) -> list[Record | str]:
       f'needed a JSON object, got {layouts.short(row)}: write '
       f'{rows.KEYS[kind]} as keys of an object.'
     )
-  parts = rows.READERS[kind](row)
+  # As in a table, a null is an absent key; one that is needed is told of.
+  filled = {key: value for key, value in row.items() if value is not None}
+  parts = rows.READERS[kind](filled)
+  if parts is None:
+    parts = rows.READERS[kind](row)
   if parts is None:
     keys = ', '.join(repr(str(key)) for key in list(row)[:12]) or 'no keys'
     raise ValueError(

@@ -31,6 +31,7 @@ from instructjax import errors
 from instructjax import rewards
 from instructjax.checkpoints import orbax_io
 from instructjax.data import feeds as feeds_lib
+from instructjax.data import lines
 from instructjax.data import tfds_source
 from instructjax.data import vocabulary
 
@@ -165,10 +166,7 @@ def _state(path: str, before: Plain | None, tfds_dir: str) -> Plain:
       return state | {'sha256': before['sha256']}
     return state | {'sha256': _hash(path, found.st_size)}
   except OSError as error:
-    raise errors.UserError(
-      f'{path}: needed it to be readable, got "{error.strerror or error}":'
-      ' check that it is there and its permissions.'
-    ) from None
+    raise lines.unreadable(path, error) from None
 
 
 def _hash(path: str, size: int) -> str:

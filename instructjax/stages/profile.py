@@ -40,7 +40,7 @@ class Profile:
     folder: where the trace goes.
     steps: as `parse` reads it.
     done: iterations already done; those are not traced again.
-    total: iterations of the stage; steps beyond them are warned of.
+    total: iterations of the stage; steps that begin beyond them are warned of.
   """
 
   def __init__(self, folder: pathlib.Path, steps: str, done: int, total: int):

@@ -19,6 +19,7 @@ from typing import Any
 
 from instructjax import distributed
 from instructjax import rewards
+from instructjax import sharding
 from instructjax.checkpoints import orbax_io
 from instructjax.data import vocabulary
 from instructjax.evaluation import rollouts
@@ -137,13 +138,16 @@ def choose_epoch(
     return
   options = build.model_options(asking, mesh) | {'dropout': 0.0}
   judge = workdir.find_start(root, 'reward_model', REWARD_MODEL, **options)
-  reward_params = judge.load(mesh)
   models = {
     epoch: workdir.find_start(root, 'policy', str(path.absolute()), **options)
     for epoch, path in _epochs(folder).items()
   }
+  first = next(iter(models.values()))
+  for role, start in (('reward_model', judge), ('policy', first)):
+    sharding.check_params(role, start.abstract(), mesh)
+  reward_params = judge.load(mesh)
   answer = rollouts.make_rollouts(
-    next(iter(models.values())).config,
+    first.config,
     eos_id=tokenizer.eos_id,
     pad_id=tokenizer.pad_id,
     max_response_length=config['max_response_length'],

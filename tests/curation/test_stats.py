@@ -126,6 +126,8 @@ def test_annotations_where_rows_have_them(tmp_path):
   text = _written(tmp_path, tally)
   assert _cells(text, 'Annotations', 'opinion') == ['50.0%', '7.7%']
   assert _cells(text, 'Annotations', 'mine') == ['50.0%', '–']
+  tally.add('rm_train', {**row, 'annotations': {'a | b\nc': True}}, 3)
+  assert '\n| a \\| b c | 33.3% | – |\n' in _written(tmp_path, tally)
   assert _cells(text, 'Annotations', 'annotated') == ['2', '–']
 
 

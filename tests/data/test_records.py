@@ -93,6 +93,12 @@ def test_prompt_keeps_what_the_data_rules_need(tmp_path):
     ({'instruction': 'a', 'input': ' ', 'output': 'c'}, 'a', 'c'),
     ({'instruction': 'a', 'context': 'b', 'response': 'c'}, 'a\n\nb', 'c'),
     ({'instruction': 'a', 'context': None, 'response': 'c'}, 'a', 'c'),
+    (
+      {'prompt': 'a', 'response': 'b', 'messages': None, 'text': None},
+      'a',
+      'b',
+    ),
+    ({'messages': _messages('a', 'b'), 'prompt': None}, 'a', 'b'),
   ],
 )
 def test_demonstration_layouts(tmp_path, row, prompt, response):

@@ -178,6 +178,8 @@ GOOD = '{"text": "x"}\n'
     ('x.json', '[\n{"a": 1},\n{"a" 2}]', 3, 'broken JSON'),
     ('x.json', '[\n1\n2]', 3, "expecting ',' or ']'"),
     ('x.json', '[1,\n2', 2, "expecting ',' or ']'"),
+    ('x.json', '[1,\n2,]', 2, 'Expecting value'),
+    ('x.json', '[,]', 1, 'Expecting value'),
     ('x.json', '[1]\n]', 1, 'broken JSON'),
     ('x.json', '[]', 1, 'got none'),
     ('x.json', '{"a":\n 1}', 1, 'one JSON dict'),
