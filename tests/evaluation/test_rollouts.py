@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+import jax
 import numpy as np
 
 from instructjax import rewards
@@ -52,8 +53,9 @@ def test_every_prompt_has_its_numbers():
   )
   assert 0 < found['ended'].sum() < 11
   rows |= {'responses': found['responses'], 'response_mask': mask}
+  of = jax.jit(logprobs.response_logprobs, static_argnums=0)
   gap = [
-    logprobs.response_logprobs(small.CONFIG, params, rows)
+    of(small.CONFIG, params, rows)
     for params in (small.policy(), small.policy(2))
   ]
   kl = np.where(mask, gap[0] - gap[1], 0).sum(axis=1)

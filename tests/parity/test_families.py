@@ -306,7 +306,8 @@ def test_export_in_bfloat16(made, loaded, tmp_path):
 
 def _scores(config: Any, params: Any, tokens: Any, mask: Any) -> np.ndarray:
   """The head at each row's last kept token."""
-  hidden = transformer.hidden(config, params['transformer'], tokens, mask)
+  run = jax.jit(transformer.hidden, static_argnums=0)
+  hidden = run(config, params['transformer'], tokens, mask)
   scores = np.asarray(heads.scalar_head(params['head'], hidden))
   last = mask.shape[1] - 1 - np.argmax(mask[:, ::-1], axis=1)
   return scores[np.arange(len(scores)), last]
