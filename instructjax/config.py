@@ -16,6 +16,7 @@ import importlib.machinery
 import importlib.util
 import pathlib
 import sys
+import traceback
 from typing import Any
 
 import ml_collections
@@ -142,6 +143,15 @@ def _module(path: pathlib.Path) -> Any:
     raise errors.UserError(
       f'--config={path}: needed Python, got in line {error.lineno}'
       f' "{error.msg}": mend that line.'
+    ) from error
+  except errors.UserError:
+    raise
+  except Exception as error:
+    frames = traceback.extract_tb(error.__traceback__)
+    line = [f.lineno for f in frames if f.filename == str(path)][-1]
+    raise errors.UserError(
+      f'--config={path}: needed Python that runs, got in line {line}'
+      f' "{type(error).__name__}: {errors.first_line(error)}": mend that line.'
     ) from error
   if not hasattr(module, 'get_config'):
     raise errors.UserError(

@@ -102,7 +102,9 @@ def command(argv: Sequence[str]) -> int:
     raise errors.UserError(
       f'config.workers={config.workers}: needed at least 0 (all cores).'
     )
-  finish.token_counter(settings.tokenizer)  # Refuses what it cannot load.
+  tokenizer = {}
+  if settings.tokenizer:
+    tokenizer[settings.tokenizer] = finish.fingerprint(settings.tokenizer)
   out = pathlib.Path(known.out)
   files.check_apart(known.out, known.prompts)
   if known.runner:
@@ -116,7 +118,8 @@ def command(argv: Sequence[str]) -> int:
     scanned = pipeline.scan(paths)
     workers = config.workers or os.cpu_count() or 1
     run = functools.partial(pipeline.run, workers=workers)
-  made_from = _made_from(config, paths, [file.digest for file in scanned])
+  digests = [file.digest for file in scanned]
+  made_from = _made_from(config, tokenizer, paths, digests)
   files.check_out(out, made_from, config.overwrite)
   with files.staging(out) as folder:
     ledger, tally = run(scanned, settings, folder)
@@ -172,11 +175,17 @@ def to_settings(config):
   return settings.Settings(**values)
 
 
-def _made_from(config, paths: Sequence[str], digests: Sequence[str]) -> dict:
+def _made_from(
+  config,
+  tokenizer: dict[str, str],
+  paths: Sequence[str],
+  digests: Sequence[str],
+) -> dict:
   """Returns what the bytes of the output depend on."""
   plain = config.to_dict()
   return {
     'config': {k: v for k, v in plain.items() if k not in _MANNER},
+    'tokenizer': tokenizer,
     'prompts': dict(zip(paths, digests, strict=True)),
   }
 

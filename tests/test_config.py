@@ -168,6 +168,15 @@ def test_wrong_config_files(spec, said, monkeypatch):
   assert said in str(error.value) and '\n' not in str(error.value)
 
 
+def test_a_config_that_does_not_run(tmp_path):
+  path = tmp_path / 'x.py'
+  path.write_text('import os\n{"text": true}\n')
+  with pytest.raises(errors.UserError) as error:
+    config_lib.load(str(path))
+  said = 'got in line 2 "NameError: name \'true\' is not defined"'
+  assert said in str(error.value) and '\n' not in str(error.value)
+
+
 def test_a_loaded_config_is_locked(monkeypatch):
   monkeypatch.chdir(runs.ROOT)
   config = config_lib.load('configs/sft.py:gpt2')

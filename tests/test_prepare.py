@@ -15,10 +15,12 @@ import pytest
 from instructjax import cli
 from instructjax import prepare
 from instructjax.curation import files
+from instructjax.curation import finish
 from instructjax.curation import pii
 from instructjax.curation import rules
 from instructjax.curation import settings as settings_lib
 from instructjax.data import records
+from instructjax.data import tokenizer as tokenizer_lib
 from instructjax.microworld import prompts as microworld_prompts
 from instructjax.microworld import world as world_lib
 from tests.curation import raw
@@ -146,6 +148,27 @@ class TestTheFolder:
     assert texts == ['another prompt']
     assert not list(out.glob('*.array_record'))
 
+  def test_another_tokenizer_of_the_same_name_is_refused(
+    self, log, tmp_path, capsys
+  ):
+    model, out = tmp_path / 'tokenizer.model', tmp_path / 'out'
+    more = [*TIGHT, f'--config.tokenizer={model}']
+    text = 'the harbour master kept a list of every boat that came in\n' * 9
+    for size in (300, 310):
+      tokenizer_lib.Tokenizer.train([text] * 4, size, str(model))
+      finish._load.cache_clear()  # as in another process
+      status = _call(log, out, *more)
+      assert status == (0 if size == 300 else 2)
+    said = capsys.readouterr().err
+    assert f'got one made with another tokenizer ({model})' in said
+
+  def test_a_damaged_config_is_no_config(self, log, tmp_path, capsys):
+    for text in ('{"config": null}', '5', '{"config"'):
+      (tmp_path / 'test.jsonl').write_text('mine')
+      (tmp_path / 'config.json').write_text(text)
+      assert _call(log, tmp_path) == 2
+      assert 'and no config.json that says' in capsys.readouterr().err
+
   def test_somebody_elses_files_stay(self, log, tmp_path, capsys):
     (tmp_path / 'test.jsonl').write_text('mine')
     (tmp_path / 'notes.txt').write_text('mine as well')
@@ -162,6 +185,12 @@ class TestTheFolder:
     assert _call(log, tmp_path / 'out') == 2
     assert f'error: {log}:2: needed one JSON value' in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'link').symlink_to('empty')
+    for name in ('link', 'empty'):
+      assert _call(log, tmp_path / name) == 2
+      assert f'error: {log}:2: needed' in capsys.readouterr().err
+      assert list((tmp_path / name).iterdir()) == []
     assert _call(log, log / 'out') == 2
     assert 'needed a folder to write to' in capsys.readouterr().err
 
@@ -253,6 +282,7 @@ class TestManners:
       (['--config.tokenizer=nowhere'], 'config.tokenizer=nowhere: needed'),
       (['--config.max_bad_share=2'], '=2.0: needed in [0, 1]'),
       (['--config.on_bad_row=ignore'], 'needed one of refuse, skip'),
+      (['--config.salt=\udcff'], "config.salt='\\udcff': needed UTF-8"),
       (['--config.min_charz=3'], "Did you mean 'min_chars'?"),
       (['--promts=x'], "Did you mean '--prompts'?"),
       (['--config=nowhere.py'], 'no such file'),
@@ -273,6 +303,7 @@ class TestManners:
       (tmp_path / 'a.jsonl', '.'),
       (f'{tmp_path}/**/*.jsonl', 'out'),
       (f'{tmp_path}/a.jsonl,{tmp_path}/out/b.jsonl', 'out'),
+      (f'{tmp_path}:train', 'out'),
     ):
       assert _call(spec, tmp_path / out) == 2
       assert 'a folder apart from the prompts' in capsys.readouterr().err

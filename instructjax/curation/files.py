@@ -122,7 +122,7 @@ def write_dropped(
 
   Args:
     path: of the file.
-    dropped: in any order; of one row in the order of its prompts.
+    dropped: in any order; those of one row are sorted by rule.
     paths: the files of the input, in order.
   """
   order = {name: i for i, name in enumerate(paths)}
@@ -160,9 +160,14 @@ def check_apart(out: str, prompts: str) -> None:
   folder = pathlib.Path(os.path.realpath(out))
   for part in prompts, *prompts.split(','):
     part = os.path.expanduser(part.strip())
-    for name in (
-      [part] if os.path.exists(part) else glob.glob(part, recursive=True)
-    ):
+    folder_of, _, split = part.rpartition(':')
+    if os.path.exists(part):
+      names = [part]
+    elif split and os.path.isdir(folder_of):
+      names = [folder_of]
+    else:
+      names = glob.glob(part, recursive=True)
+    for name in names:
       path = pathlib.Path(os.path.realpath(name))
       inside = os.path.isdir(path) and folder.is_relative_to(path)
       if inside or path.is_relative_to(folder):
@@ -188,7 +193,7 @@ def check_out(
   try:
     text = (out / CONFIG).read_text(encoding='utf-8')
     difference = _difference(json.loads(text), made_from)
-  except (OSError, ValueError, AttributeError):
+  except (OSError, ValueError, AttributeError, TypeError):
     difference = f'{held[0]}, and no {CONFIG} that says what made it'
   if difference:
     raise errors.UserError(
@@ -199,13 +204,15 @@ def check_out(
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
   """Returns what differs first between two outputs' origins, or ''."""
-  for part in 'config', 'prompts':
+  for part, said in (
+    ('config', 'one made with config.{key}={value!r}'),
+    ('tokenizer', 'one made with another tokenizer ({key})'),
+    ('prompts', 'one made from other prompts ({key})'),
+  ):
     a, b = old.get(part, {}), new[part]
     for key in [*a, *(k for k in b if k not in a)]:
       if json.loads(json.dumps(b.get(key))) != a.get(key):
-        if part == 'prompts':
-          return f'one made from other prompts ({key})'
-        return f'one made with config.{key}={a.get(key)!r}'
+        return said.format(key=key, value=a.get(key))
   return ''
 
 
@@ -213,10 +220,10 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 def staging(out: pathlib.Path) -> Iterator[pathlib.Path]:
   """Gives a new folder inside of `out` for what is not finished.
 
-  It is removed at the end, and `out` too if that is all that it held; what a
-  killed process left there is removed at the beginning.
+  It is removed at the end, and `out` too if it was not there and holds nothing
+  else; what a killed process left there is removed at the beginning.
   """
-  partial = out / _PARTIAL
+  partial, was_there = out / _PARTIAL, os.path.exists(out)
   try:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -229,7 +236,7 @@ def staging(out: pathlib.Path) -> Iterator[pathlib.Path]:
     yield partial
   finally:
     shutil.rmtree(partial, ignore_errors=True)
-    if not any(out.iterdir()):
+    if not was_there and not any(out.iterdir()):
       out.rmdir()
 
 

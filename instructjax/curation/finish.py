@@ -93,16 +93,19 @@ def without_pii(
 ) -> tuple[rows.RawPrompt, tuple[str, ...]]:
   """Returns a prompt with '[KIND]' for personal information, and the kinds.
 
-  Text, messages and response are searched each for itself.
+  Text, messages and response are searched each for itself, and again, as what
+  is left around a replacement may read otherwise.
   """
   if not kinds:
     return prompt, ()
   found: set[str] = set()
 
   def redact(text: str) -> str:
-    spans = pii.find(text, kinds)
-    found.update(span.kind for span in spans)
-    return pii.redact(text, spans)
+    before = None
+    while text != before and (spans := pii.find(text, kinds)):
+      found.update(span.kind for span in spans)
+      before, text = text, pii.redact(text, spans)
+    return text
 
   if prompt.conversation:
     messages = tuple((role, redact(said)) for role, said in prompt.conversation)
@@ -141,6 +144,17 @@ def token_counter(tokenizer: str) -> Callable[[str], int]:
   """
   if not tokenizer:
     return words_and_marks
+  encode = _load(tokenizer).encode
+  return lambda text: len(encode(text))
+
+
+def fingerprint(tokenizer: str) -> str:
+  """Returns the digest of a tokenizer, a path as of `token_counter`."""
+  return _load(tokenizer).fingerprint()
+
+
+@functools.cache
+def _load(tokenizer: str) -> Any:
   # These import the tokenizers' libraries, which few runs need.
   from instructjax.data import vocabulary
 
@@ -151,8 +165,7 @@ def token_counter(tokenizer: str) -> Callable[[str], int]:
       "with a tokenizer, it does not exist: check the path, or set '' to "
       'count words and marks.'
     )
-  encode = vocabulary.load(path).encode
-  return lambda text: len(encode(text))
+  return vocabulary.load(path)
 
 
 def file_of(source: str, key: str, split: str, settings: Settings) -> str:

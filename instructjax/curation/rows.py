@@ -135,7 +135,8 @@ def _examples(given: object) -> list[dict[str, str]]:
       )
     for name in 'input', 'output':
       records.checked_text(pair[name], f'examples[{i}].{name}')
-  return given
+  # Not what else a pair may hold: it is nothing of the prompt.
+  return [{name: pair[name] for name in ('input', 'output')} for pair in given]
 
 
 def _raw_prompt(

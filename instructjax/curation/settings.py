@@ -71,6 +71,8 @@ class Settings:
     for name in 'min_chars', 'max_per_user', 'max_length':
       if getattr(self, name) < 1:
         raise _wrong(name, getattr(self, name), 'at least 1')
+    if self.salt != self.salt.encode('utf-8', 'ignore').decode():
+      raise _wrong('salt', ascii(self.salt), 'UTF-8')
     if not 0 < self.min_share <= 1:
       raise _wrong('min_share', self.min_share, 'in (0, 1]')
     if not 0 <= self.max_bad_share <= 1:

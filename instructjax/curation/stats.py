@@ -74,8 +74,10 @@ class Tally:
     """
     source = row['source']
     self.prompts[file, source, row.get('use_case'), num_tokens] += 1
-    user = row.get('user_id') or row.get('organization_id')
-    if user:
+    # An organisation and a user may have the same id.
+    names = [n for n in ('user_id', 'organization_id') if row.get(n)]
+    if names:
+      user = f'{names[0]} {row[names[0]]}'
       digest = hashlib.blake2b(user.encode(), digest_size=8).digest()
       users = self.users.setdefault((file, source), Counter())
       users[int.from_bytes(digest)] += 1

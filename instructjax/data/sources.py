@@ -52,7 +52,8 @@ def expand(
     suffixes: the file endings that count inside a folder.
 
   Returns:
-    Paths, each once, in the order of the spec; a `tfds:` name is as it was.
+    Paths, each once however it is spelt, in the order of the spec; a `tfds:`
+    name is as it was.
 
   Raises:
     UserError: nothing matches, a file is empty or has an unknown ending.
@@ -76,7 +77,11 @@ def expand(
   for path in paths:
     if not tfds_source.is_spec(path):
       _check_file(path)
-  return list(dict.fromkeys(paths))
+  found: dict[str, str] = {}
+  for path in paths:
+    plain = path if tfds_source.is_spec(path) else os.path.abspath(path)
+    found.setdefault(plain, path)
+  return list(found.values())
 
 
 def _expand_one(part: str, suffixes: tuple[str, ...]) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 
 from instructjax.curation import files
 from instructjax.curation import finish
+from instructjax.curation import pii
 from instructjax.curation import rows
 from instructjax.curation import rules
 from instructjax.curation import settings as settings_lib
@@ -85,6 +86,15 @@ class TestFinish:
     found = _finish(_prompt(), pii='redact')
     assert found.rule == '' and found.pii_kinds == ('email',)
     assert found.row['text'] == MAIL.replace('jo@example.com', '[EMAIL]')
+
+  @pytest.mark.parametrize(
+    'text', ['2a00:1450::1bob@x.com', '-2a00:1450::1. 078-05-1120']
+  )
+  def test_what_a_replacement_leaves_is_searched_again(self, text):
+    once = pii.redact(text, pii.find(text, pii.KINDS))
+    assert pii.find(once, pii.KINDS)
+    found = _finish(_prompt(text), pii='redact')
+    assert not pii.find(found.row['text'], pii.KINDS)
 
   def test_only_of_the_kinds_that_are_asked_for(self):
     assert _finish(_prompt(), pii_kinds='phone').rule == ''

@@ -152,6 +152,15 @@ class TestFewShot:
     assert rows.parse(other, 'f:1')[0].prompt_id != prompt.prompt_id
     assert prompt.prompt_id.endswith('/1')
 
+  def test_what_else_a_pair_holds_changes_nothing(self):
+    at = datetime.date(2020, 1, 1)
+    pairs = [
+      {'output': p['output'], 'input': p['input'], 'at': at}
+      for p in self.ROW['examples']
+    ]
+    found = rows.parse({**self.ROW, 'examples': pairs}, 'f:1')
+    assert found == rows.parse(self.ROW, 'f:1')
+
   def test_one_that_was_written_out_is_a_prompt_like_any(self):
     text = 'Input: a\nOutput: b\n\nInput: c\nOutput:'
     assert _one(kind='few_shot', text=text).text == text

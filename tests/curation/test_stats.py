@@ -82,6 +82,13 @@ def test_a_prompt_of_nobody_known_is_a_user_of_its_own():
   assert tally.per_user('customer', settings.FILES) == {2: 2, 1: 3}
 
 
+def test_an_organisation_is_no_user_of_the_same_name():
+  tally = stats.Tally()
+  for name in ('user_id', 'organization_id', 'user_id'):
+    tally.add('sft_train', {'source': 'customer', name: '7'}, 5)
+  assert tally.per_user('customer', ['sft_train']) == {1: 1, 2: 1}
+
+
 def test_tables_by_hand(tmp_path):
   tally = stats.Tally()
   told = {'source': 'customer', 'use_case': 'open_qa', 'language': 'fr'}

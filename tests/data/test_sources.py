@@ -34,6 +34,9 @@ def test_expand_names_files(folder):
   assert sources.expand(f'{folder}/**/*.gz') == [c]
   assert sources.expand(f'{b}, {a}') == [b, a]
   assert sources.expand([a, b, a]) == [a, b]
+  assert sources.expand(
+    [a, f'{folder}/./a.jsonl', f'{folder}/sub/../a.jsonl']
+  ) == [a]
 
 
 def test_a_link_to_a_folder_above_is_not_followed(folder):
