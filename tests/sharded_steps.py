@@ -30,6 +30,8 @@ MESHES = {
 ROWS = 16
 # One layer, as 32 programs are compiled; it is stacked like any other number.
 CONFIG = dataclasses.replace(small.CONFIG, num_layers=1)
+# Responses continue their prompt's cache in a scan over layers.
+DEEP = dataclasses.replace(small.CONFIG, num_layers=8, remat='full')
 
 
 def _sft(config):
@@ -71,17 +73,20 @@ TASKS = {
 }
 
 
-def _policy(seed):
+def _policy(config, seed):
+  """Parameters of as many layers as the config has, two of which differ."""
   params = small.policy(seed)
-  return params | {'layers': jax.tree.map(lambda x: x[:1], params['layers'])}
+  which = np.arange(config.num_layers) % small.CONFIG.num_layers
+  return params | {'layers': jax.tree.map(lambda x: x[which], params['layers'])}
 
 
 def iterate(make, mesh=None):
   """Runs two iterations; returns what the first gave and how it lay."""
-  config = dataclasses.replace(CONFIG, mesh=mesh)
+  config = DEEP if make is _reward_model else CONFIG
+  config = dataclasses.replace(config, mesh=mesh)
   task, batch, num_microbatches = make(config)
-  reward = small.reward_model() | {'transformer': _policy(1)}
-  start = {'policy': _policy(0), 'reward_model': reward}
+  reward = small.reward_model() | {'transformer': _policy(config, 1)}
+  start = {'policy': _policy(config, 0), 'reward_model': reward}
   state = small.state(task, *task.init(jax.random.key(0), start))
   if mesh is None:
     places, batch = None, jax.device_put(batch)

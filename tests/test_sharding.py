@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 
@@ -15,6 +16,7 @@ from instructjax import sharding
 from instructjax import trainer
 from instructjax.checkpoints import hf
 from instructjax.models import config as model_config
+from instructjax.models import transformer
 from instructjax.tasks import ppo
 from tests import small
 
@@ -104,6 +106,15 @@ def test_every_weight_finds_its_rule():
     ),
     *(f'{layer}/{product}_output/bias' for product in ('attention', 'mlp')),
   }
+
+
+def test_queries_that_share_keys_have_weights_of_their_own():
+  config = dataclasses.replace(small.CONFIG, num_kv_heads=2)
+  init = functools.partial(transformer.init, config)
+  params = jax.eval_shape(init, jax.random.key(0))
+  specs = _specs(params, _mesh(fsdp=4, tensor=2))
+  assert specs['layers/q/kernel'] == P(None, 'fsdp', 'tensor', None)
+  assert specs['layers/q/bias'] == P(None, 'tensor', 'fsdp')
 
 
 @pytest.mark.parametrize('make', optim.OPTIMIZERS.values())
@@ -225,6 +236,10 @@ def test_activations_follow_the_table_where_they_divide():
   assert spec('residual', 8, 5, 32) == P(rows, None, None)
   assert spec('residual', 2, 6, 32) == P(None, 'tensor', None)
   assert spec('step', 8, 1, 32) == P('data', None, 'fsdp')
+  assert spec('read', 8, 6, 32) == P(rows, None, None)
+  assert spec('mask', 8, 1, 6, 6) == P(rows, None, None, None)
+  assert spec('wide', 8, 6, 64) == P(rows, None, 'tensor')
+  assert spec('wide_step', 8, 1, 64) == P('data', None, 'tensor')
   assert spec('heads', 8, 4, 6, 8) == P(rows, 'tensor', None, None)
   assert sharding.spec_of('cache/keys', (3, 8, 4, 6, 8), mesh) == P(
     None, rows, 'tensor', None, None

@@ -70,12 +70,94 @@ TPU_PROGRAM = pathlib.Path(__file__).parent / 'tpu_program.txt'
 def test_as_tpus_say_it():
   found = hlo.costs(TPU_PROGRAM.read_text())
   assert found.flops == 2 * 8 * 4 * 512 * 2048 * 128 + 1000
-  assert found.silent_kernels == 1
+  assert found.silent_kernels == 1 + 4
   size = 64 * 32 * 2
-  assert found.collectives == {  # six by steps of two
-    'reduce-scatter': {'count': 3, 'bytes': 3 * size},
-    'all-gather': {'count': 3, 'bytes': 3 * size},
+  assert found.collectives == {  # seven by steps of two
+    'reduce-scatter': {'count': 4, 'bytes': 4 * size},
+    'all-gather': {'count': 4, 'bytes': 4 * size},
   }
+  q, k = (8 * 4 * rows * 128 * 2 for rows in (512, 2048))
+  scores = 8 * 4 * 512 * 2048 * 4
+  kernels = 2 * (q + 8 * 4 * 2)
+  # Two collectives, a kernel, and the counter.
+  turn = 2 * (size + size // 4) + (size + 8 * 2) + 3 * 4
+  assert found.bytes_accessed == q + k + scores + kernels + 4 * turn
+
+
+def _loop(*condition, of='', loops=99):
+  """FLOPs of a loop around a product of 2 * 8 ** 3, over those of one."""
+  state = '(s32[], f32[8,8])'
+  text = [
+    f'%condition (c: {state}) -> pred[] {{',
+    f'  %c = {state} parameter(0)',
+    '  %i = s32[] get-tuple-element(%c), index=0',
+    *(f'  {line}' for line in condition),
+    '}',
+    f'%body (b: {state}) -> {state} {{',
+    f'  %b = {state} parameter(0)',
+    '  %j = s32[] get-tuple-element(%b), index=0',
+    '  %one = s32[] constant(1)',
+    '  %k = s32[] add(%j, %one)',
+    '  %x = f32[8,8]{1,0} get-tuple-element(%b), index=1',
+    '  %y = f32[8,8]{1,0} dot(%x, %x), lhs_contracting_dims={1},'
+    ' rhs_contracting_dims={0}',
+    f'  ROOT %t = {state} tuple(%k, %y)',
+    '}',
+    f'ENTRY %main (p: {state}) -> {state} {{',
+    f'  %p = {state} parameter(0)',
+    f'  ROOT %w = {state} while(%p), condition=%condition, body=%body{of}',
+    '}',
+  ]
+  return hlo.costs('\n'.join(text), loops=loops).flops / (2 * 8**3)
+
+
+LIMIT = '%n = s32[] constant(6)'
+LESS = 'pred[] compare(%i, %n), direction=LT'
+
+
+def test_how_often_a_loop_runs():
+  assert _loop(LIMIT, f'ROOT %r = {LESS}') == 6
+  known = ', backend_config={"known_trip_count":{"n":"5"}}'
+  assert _loop(LIMIT, f'ROOT %r = {LESS}', of=known) == 5
+  # What data ends runs as often as told.
+  ends = '%a = pred[] custom-call(%c), custom_call_target="Any"'
+  both = 'ROOT %r = pred[] and(%l, %a)'
+  assert _loop(LIMIT, f'%l = {LESS}', ends, both) == 99
+  assert _loop(LIMIT, f'ROOT %r = {LESS}'.replace('LT', 'GT')) == 99
+  other = '%m = s32[] constant(7)'
+  assert _loop(LIMIT, other, f'ROOT %r = {LESS}') == 99
+
+
+@pytest.mark.parametrize(
+  'calls, times',
+  [
+    ('call(%p), to_apply=%dot', 1),
+    ('async-start(%p), calls=%dot', 1),
+    ('conditional(%i, %p, %p), branch_computations={%dot, %none}', 0.5),
+    (
+      'conditional(%i, %p, %p), true_computation=%dot, false_computation=%none',
+      0.5,
+    ),
+  ],
+)
+def test_what_is_called_counts(calls, times):
+  shape = 'f32[8,8]{1,0}'
+  text = [
+    f'%dot (x: {shape}) -> {shape} {{',
+    f'  %x = {shape} parameter(0)',
+    f'  ROOT %y = {shape} dot(%x, %x), lhs_contracting_dims={{1}},'
+    ' rhs_contracting_dims={0}',
+    '}',
+    f'%none (z: {shape}) -> {shape} {{',
+    f'  ROOT %z = {shape} parameter(0)',
+    '}',
+    f'ENTRY %main (p: {shape}, i: s32[]) -> {shape} {{',
+    f'  %p = {shape} parameter(0)',
+    '  %i = s32[] parameter(1)',
+    f'  ROOT %out = {shape} {calls}',
+    '}',
+  ]
+  assert hlo.costs('\n'.join(text)).flops == times * 2 * 8**3
 
 
 def _moved(*lines, fused=(), shape='f32[8]', dtype='bf16'):
