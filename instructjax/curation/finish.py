@@ -101,10 +101,11 @@ def without_pii(
   found: set[str] = set()
 
   def redact(text: str) -> str:
-    before = None
-    while text != before and (spans := pii.find(text, kinds)):
-      found.update(span.kind for span in spans)
+    spans, before = pii.find(text, kinds), None
+    found.update(span.kind for span in spans)
+    while spans and text != before:
       before, text = text, pii.redact(text, spans)
+      spans = pii.find(text, kinds)
     return text
 
   if prompt.conversation:
