@@ -9,8 +9,9 @@
 Reads `prompts` and `pretraining`. Runs pretrain -> sft -> reward_model first
 where RUN does not have them; starts from RUN/rl_init if you ran it. Writes
 RUN/ppo_ptx/{model, model_ema, value_model} and RUN/report.md. `tiny` takes ten
-to thirteen minutes in all on two CPU cores; the reward on validation prompts
-rises above SFT's while the KL stays bounded and the pretraining loss stays low.
+to twenty-three minutes in all on two CPU cores; the reward on validation
+prompts rises above SFT's while the KL stays bounded and the pretraining loss
+stays low.
 
 Without data=DIR the run lives in the microworld, where the right answer is
 known. It then trains plain PPO and the FLAN-like baseline as well, and
