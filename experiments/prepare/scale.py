@@ -4,8 +4,8 @@
 
 Writes raw logs (raw_logs.py), runs the command on each with two workers, writes
 wall and CPU seconds and the peak memory of all its processes together to
-scale.json, and draws figures/cost_per_prompt.png. A log of one prompt comes
-first: it costs what starting costs. Needs 4 GB of disk.
+scale.json, and draws figures/cost_per_prompt.png. Two files of one prompt come
+first, one for each worker: they cost what starting costs. Needs 4 GB of disk.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ import raw_logs
 _HERE = pathlib.Path(__file__).resolve().parent
 _ROOT = _HERE.parents[1]
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
+_START = 2  # prompts, in as many files
+_FILES = {_START: _START}
 _PAGE = os.sysconf('SC_PAGE_SIZE')
 
 
@@ -84,18 +86,21 @@ def measure(command: list[str]) -> dict[str, float]:
 
 def run(workdir: pathlib.Path, size: int, workers: int) -> dict:
   """Measures one size."""
-  log, out = workdir / f'raw_{size}.jsonl', workdir / 'out'
-  if not log.exists():
-    raw_logs.write(log, size, seed=0)
+  out = workdir / 'out'
+  logs = [workdir / f'raw_{size}_{i}.jsonl' for i in range(_FILES.get(size, 1))]
+  for i, log in enumerate(logs):
+    if not log.exists():
+      raw_logs.write(log, size // len(logs), seed=i)
   shutil.rmtree(out, ignore_errors=True)
-  command = [sys.executable, '-m', 'instructjax.prepare', f'--prompts={log}']
-  command += [f'--out={out}', f'--config.workers={workers}']
+  command = [sys.executable, '-m', 'instructjax.prepare']
+  command += [f'--prompts={",".join(map(str, logs))}', f'--out={out}']
+  command += [f'--config.workers={workers}']
   load = os.getloadavg()[0]
   found = measure(command)
   ledger = json.loads((out / 'ledger.json').read_text())
   return {
     'prompts': size,
-    'bytes': log.stat().st_size,
+    'bytes': sum(log.stat().st_size for log in logs),
     'workers': workers,
     'load_before': round(load, 2),
     **found,
@@ -160,7 +165,7 @@ def main() -> int:
   options.workdir.mkdir(parents=True, exist_ok=True)
   sys.path.insert(0, str(_ROOT))
   rows = []
-  for size in (1, *map(int, options.sizes.split(','))):
+  for size in (_START, *map(int, options.sizes.split(','))):
     rows.append(run(options.workdir, size, options.workers))
     print(json.dumps(rows[-1]), flush=True)
   text = json.dumps(rows, indent=2)
