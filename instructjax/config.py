@@ -148,7 +148,8 @@ def _module(path: pathlib.Path) -> Any:
     raise
   except Exception as error:
     frames = traceback.extract_tb(error.__traceback__)
-    line = [f.lineno for f in frames if f.filename == str(path)][-1]
+    own = [f.lineno for f in frames if f.filename == str(path)]
+    line = own[-1] if own else 1  # none has begun to run
     raise errors.UserError(
       f'--config={path}: needed Python that runs, got in line {line}'
       f' "{type(error).__name__}: {errors.first_line(error)}": mend that line.'

@@ -23,6 +23,7 @@ from instructjax.curation import settings as settings_lib
 from instructjax.data import layouts
 
 Settings = settings_lib.Settings
+_MOST_ROUNDS = 8  # of redacting one text; two are rare
 _TOKEN = re.compile(r'\w+|[^\w\s]')
 _MARKS = bytes(i for i in range(128) if re.match(r'[^\w\s]', chr(i)))
 _WORDS = bytes(
@@ -101,10 +102,12 @@ def without_pii(
   found: set[str] = set()
 
   def redact(text: str) -> str:
-    spans, before = pii.find(text, kinds), None
+    spans = pii.find(text, kinds)
     found.update(span.kind for span in spans)
-    while spans and text != before:
-      before, text = text, pii.redact(text, spans)
+    for _ in range(_MOST_ROUNDS):
+      if not spans:
+        break
+      text = pii.redact(text, spans)
       spans = pii.find(text, kinds)
     return text
 

@@ -99,8 +99,8 @@ def json_file(
   comma = False
   while True:
     position = _skip(text, position)
-    rest = text[position : position + 1], text[position + 1 :].strip()
-    if rest == (']', '') and not comma:
+    closes = text[position : position + 1] == ']' and not comma
+    if closes and not text[position + 1 :].strip():
       return
     number += text.count('\n', seen, position)
     seen = position
