@@ -141,7 +141,7 @@ def _module(path: pathlib.Path) -> Any:
     loader.exec_module(module)
   except SyntaxError as error:
     raise errors.UserError(
-      f'--config={path}: needed Python, got in line {error.lineno}'
+      f'--config={path}: needed Python, got in line {error.lineno or 1}'
       f' "{error.msg}": mend that line.'
     ) from error
   except errors.UserError:
