@@ -1,11 +1,15 @@
 """What a prompt costs instructjax.prepare, from ten thousand to a million.
 
-  python experiments/prepare/scale.py --workdir=DIR [--sizes=10000,30000]
+  python experiments/prepare/scale.py --workdir=DIR [--sizes=10000,30000] \
+      [--rounds=3] [--draw]
 
-Writes raw logs (raw_logs.py), runs the command on each with two workers, writes
-wall and CPU seconds and the peak memory of all its processes together to
-scale.json, and draws figures/cost_per_prompt.png. Two files of one prompt come
-first, one for each worker: they cost what starting costs. Needs 4 GB of disk.
+Writes raw logs (raw_logs.py), runs the command on each with at most two
+workers, all sizes in turn, round by round, writes wall and CPU seconds and the
+peak memory of all its processes together to scale.json, and draws
+figures/cost_per_prompt.png: medians, with bars from the least to the most. A
+log of one prompt comes first in each round: it costs what starting costs, and
+is taken off what the others of its round cost. --draw only draws what
+scale.json has. Needs 4 GB of disk.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import json
 import os
 import pathlib
 import shutil
+import statistics
 import subprocess
 import sys
 import threading
@@ -25,8 +30,7 @@ import raw_logs
 _HERE = pathlib.Path(__file__).resolve().parent
 _ROOT = _HERE.parents[1]
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
-_START = 2  # prompts, in as many files
-_FILES = {_START: _START}
+_START = 1  # prompts
 _PAGE = os.sysconf('SC_PAGE_SIZE')
 
 
@@ -86,21 +90,19 @@ def measure(command: list[str]) -> dict[str, float]:
 
 def run(workdir: pathlib.Path, size: int, workers: int) -> dict:
   """Measures one size."""
-  out = workdir / 'out'
-  logs = [workdir / f'raw_{size}_{i}.jsonl' for i in range(_FILES.get(size, 1))]
-  for i, log in enumerate(logs):
-    if not log.exists():
-      raw_logs.write(log, size // len(logs), seed=i)
+  out, log = workdir / 'out', workdir / f'raw_{size}.jsonl'
+  if not log.exists():
+    raw_logs.write(log, size, seed=0)
   shutil.rmtree(out, ignore_errors=True)
   command = [sys.executable, '-m', 'instructjax.prepare']
-  command += [f'--prompts={",".join(map(str, logs))}', f'--out={out}']
+  command += [f'--prompts={log}', f'--out={out}']
   command += [f'--config.workers={workers}']
   load = os.getloadavg()[0]
   found = measure(command)
   ledger = json.loads((out / 'ledger.json').read_text())
   return {
     'prompts': size,
-    'bytes': sum(log.stat().st_size for log in logs),
+    'bytes': log.stat().st_size,
     'workers': workers,
     'load_before': round(load, 2),
     **found,
@@ -109,49 +111,93 @@ def run(workdir: pathlib.Path, size: int, workers: int) -> dict:
   }
 
 
-def draw(rows: list[dict], path: pathlib.Path) -> None:
+def per_prompt(
+  rounds: list[list[dict]], name: str, start: bool = True
+) -> dict[int, list[float]]:
+  """Returns microseconds a prompt, by size, one value a round.
+
+  Args:
+    rounds: of each round its rows, the one of a single prompt first.
+    name: 'cpu_seconds' or 'wall_seconds'.
+    start: whether to count what starting costs.
+  """
+  found: dict[int, list[float]] = {}
+  for first, *rows in rounds:
+    less = 0.0 if start else first[name]
+    for row in rows:
+      cost = (row[name] - less) / row['prompts'] * 1e6
+      found.setdefault(row['prompts'], []).append(cost)
+  return found
+
+
+def draw(rounds: list[list[dict]], path: pathlib.Path) -> None:
   """Draws cost and memory over the number of prompts."""
   from instructjax import plots
 
-  plots.save(path.parent, {path.name: lambda: _figure(rows)})
+  plots.save(path.parent, {path.name: lambda: _figure(rounds)})
 
 
-def _figure(rows: list[dict]):
+def _figure(rounds: list[list[dict]]):
   from matplotlib import pyplot as plt
 
   from instructjax import plots
 
-  start, *rows = rows
-  sizes = [row['prompts'] for row in rows]
-  figure, (cost, held) = plt.subplots(1, 2, figsize=(9, 3.4))
-  for name, less, style, label in (
-    ('cpu_seconds', 0.0, 'o--', 'CPU, all processes'),
+  start = statistics.median(first['cpu_seconds'] for first, *_ in rounds)
+  figure, (cost, held) = plt.subplots(
+    1, 2, figsize=(9, 3.4), layout='constrained'
+  )
+  for values, style, colour, label in (
     (
-      'cpu_seconds',
-      start['cpu_seconds'],
-      'o-',
-      f'the same without start-up, {start["cpu_seconds"]:.1f} s',
+      per_prompt(rounds, 'cpu_seconds'),
+      'o--',
+      plots.BLUE,
+      'CPU, all processes',
     ),
-    ('wall_seconds', 0.0, 's:', f'wall, {start["workers"]} workers'),
+    (
+      per_prompt(rounds, 'cpu_seconds', start=False),
+      'o-',
+      plots.BLUE,
+      f'the same without start-up, {start:.1f} s',
+    ),
+    (
+      per_prompt(rounds, 'wall_seconds'),
+      's:',
+      plots.ORANGE,
+      'wall, at most two workers',
+    ),
   ):
-    values = [(row[name] - less) / row['prompts'] * 1e6 for row in rows]
-    colour = plots.BLUE if name == 'cpu_seconds' else plots.ORANGE
-    cost.plot(sizes, values, style, color=colour, label=label)
+    _bars(cost, values, style, colour, label)
   cost.set_ylim(bottom=0)
   cost.set_ylabel('microseconds a prompt')
   cost.legend(frameon=False)
-  held.plot(
-    sizes, [row['peak_memory_gb'] for row in rows], 'o-', color=plots.BLUE
-  )
+  peaks: dict[int, list[float]] = {}
+  for row in (row for _, *rows in rounds for row in rows):
+    peaks.setdefault(row['prompts'], []).append(row['peak_memory_gb'])
+  _bars(held, peaks, 'o-', plots.BLUE, None)
   held.axhline(2, color=plots.RED, lw=1)
   held.set_ylim(0, 2.2)
   held.set_ylabel('peak memory of all processes, GB')
   for axis in cost, held:
     axis.set_xscale('log')
     axis.set_xlabel('prompts')
-    axis.spines[['top', 'right']].set_visible(False)
-  figure.tight_layout()
+    plots.bare(axis)
   return figure
+
+
+def _bars(axis, values: dict[int, list[float]], style, colour, label) -> None:
+  """Draws medians, and bars from the least to the most."""
+  medians = [statistics.median(found) for found in values.values()]
+  least = [m - min(v) for m, v in zip(medians, values.values(), strict=True)]
+  most = [max(v) - m for m, v in zip(medians, values.values(), strict=True)]
+  axis.errorbar(
+    list(values),
+    medians,
+    yerr=[least, most],
+    fmt=style,
+    color=colour,
+    capsize=3,
+    label=label,
+  )
 
 
 def main() -> int:
@@ -159,18 +205,34 @@ def main() -> int:
   flags = argparse.ArgumentParser(description=__doc__)
   flags.add_argument('--workdir', type=pathlib.Path, required=True)
   flags.add_argument('--sizes', default=','.join(map(str, SIZES)))
+  flags.add_argument('--rounds', type=int, default=3)
   flags.add_argument('--workers', type=int, default=2)
   flags.add_argument('--results', type=pathlib.Path, default=_HERE)
+  flags.add_argument('--draw', action='store_true', help='only draw')
   options = flags.parse_args()
   options.workdir.mkdir(parents=True, exist_ok=True)
   sys.path.insert(0, str(_ROOT))
-  rows = []
-  for size in (_START, *map(int, options.sizes.split(','))):
-    rows.append(run(options.workdir, size, options.workers))
-    print(json.dumps(rows[-1]), flush=True)
-  text = json.dumps(rows, indent=2)
-  (options.results / 'scale.json').write_text(text + '\n')
-  draw(rows, options.results / 'figures' / 'cost_per_prompt.png')
+  results = options.results / 'scale.json'
+  if not options.draw:
+    sizes = _START, *map(int, options.sizes.split(','))
+    rounds = []
+    for _ in range(options.rounds):
+      rounds.append([])
+      for size in sizes:
+        rounds[-1].append(run(options.workdir, size, options.workers))
+        print(json.dumps(rounds[-1][-1]), flush=True)
+    results.write_text(json.dumps(rounds, indent=2) + '\n')
+  rounds = json.loads(results.read_text())
+  draw(rounds, options.results / 'figures' / 'cost_per_prompt.png')
+  for name in 'cpu_seconds', 'wall_seconds':
+    for start in True, False:
+      print(
+        f'microseconds a prompt, {name},', '' if start else 'no', 'start-up'
+      )
+      for size, costs in per_prompt(rounds, name, start).items():
+        middle = statistics.median(costs)
+        told = f'{middle:.0f} ({min(costs):.0f} to {max(costs):.0f})'
+        print(f'  {size:,} prompts: {told}')
   return 0
 
 

@@ -93,7 +93,8 @@ def run(
     scanned: the files of the input, in order.
     settings: of all rules.
     folder: exists; what is kept on disk meanwhile goes there and is removed.
-    workers: processes beside this one; 1 does everything here.
+    workers: at most so many processes beside this one, fewer for a short log;
+      1 does everything here.
     partition_bytes: of the input in a partition.
 
   Raises:
@@ -104,7 +105,9 @@ def run(
   partitions = count_partitions(scanned, partition_bytes)
   spooled = folder / 'spool'
   spooled.mkdir()
-  with _pool(min(workers, max(len(parts), partitions))) as pool:
+  # With one part each, starting a worker costs more than it saves.
+  tasks = max(len(parts), partitions)
+  with _pool(max(1, min(workers, tasks // 2))) as pool:
     read = _read(pool, parts, settings, spooled, partitions)
     places = [spool.places(read.blocks, i) for i in range(partitions)]
     unique = list(
