@@ -65,7 +65,7 @@ def get_config():
       'max_bad_share': 0.01,
       # 'jsonl', or 'jsonl,arrayrecord'.
       'formats': 'jsonl',
-      # Worker processes at most, a short log has one; 0: one for each core.
+      # Worker processes at most, one for each 32 MB; 0: one for each core.
       'workers': 2,
       # Whether to replace what other prompts or another config made in DIR.
       'overwrite': False,

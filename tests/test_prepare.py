@@ -203,6 +203,7 @@ import functools, multiprocessing, os, signal, sys
 from instructjax import cli, prepare
 from instructjax.curation import {module} as module, pipeline
 pipeline.scan = functools.partial(pipeline.scan, part_bytes=9000)
+pipeline.run = functools.partial(pipeline.run, partition_bytes=9000)
 function, left = module.{name}, [{calls}]
 def wrapped(*args, **kwargs):
   result = function(*args, **kwargs)

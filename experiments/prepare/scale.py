@@ -7,9 +7,9 @@ Writes raw logs (raw_logs.py), runs the command on each with at most two
 workers, all sizes in turn, round by round, writes wall and CPU seconds and the
 peak memory of all its processes together to scale.json, and draws
 figures/cost_per_prompt.png: medians, with bars from the least to the most. A
-log of one prompt comes first in each round: it costs what starting costs, and
-is taken off what the others of its round cost. --draw only draws what
-scale.json has. Needs 4 GB of disk.
+log of a thousand prompts comes first in each round: nearly all that it costs is
+paid once a run, to import and to draw, and the cost of each prompt beyond it is
+told besides. --draw only draws what scale.json has. Needs 4 GB of disk.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import raw_logs
 _HERE = pathlib.Path(__file__).resolve().parent
 _ROOT = _HERE.parents[1]
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
-_START = 1  # prompts
+_FIRST = 1000  # prompts, whose cost is nearly all paid once a run
 _PAGE = os.sysconf('SC_PAGE_SIZE')
 
 
@@ -112,21 +112,22 @@ def run(workdir: pathlib.Path, size: int, workers: int) -> dict:
 
 
 def per_prompt(
-  rounds: list[list[dict]], name: str, start: bool = True
+  rounds: list[list[dict]], name: str, beyond: bool = False
 ) -> dict[int, list[float]]:
   """Returns microseconds a prompt, by size, one value a round.
 
   Args:
-    rounds: of each round its rows, the one of a single prompt first.
+    rounds: of each round its rows, the smallest log first.
     name: 'cpu_seconds' or 'wall_seconds'.
-    start: whether to count what starting costs.
+    beyond: whether to tell the cost of each prompt beyond those of the smallest
+      log, which is then left out, instead of the cost of all.
   """
   found: dict[int, list[float]] = {}
   for first, *rows in rounds:
-    less = 0.0 if start else first[name]
-    for row in rows:
-      cost = (row[name] - less) / row['prompts'] * 1e6
-      found.setdefault(row['prompts'], []).append(cost)
+    less = first if beyond else {name: 0.0, 'prompts': 0}
+    for row in rows if beyond else (first, *rows):
+      cost = (row[name] - less[name]) / (row['prompts'] - less['prompts'])
+      found.setdefault(row['prompts'], []).append(cost * 1e6)
   return found
 
 
@@ -142,36 +143,22 @@ def _figure(rounds: list[list[dict]]):
 
   from instructjax import plots
 
-  start = statistics.median(first['cpu_seconds'] for first, *_ in rounds)
   figure, (cost, held) = plt.subplots(
     1, 2, figsize=(9, 3.4), layout='constrained'
   )
-  for values, style, colour, label in (
-    (
-      per_prompt(rounds, 'cpu_seconds'),
-      'o--',
-      plots.BLUE,
-      'CPU, all processes',
-    ),
-    (
-      per_prompt(rounds, 'cpu_seconds', start=False),
-      'o-',
-      plots.BLUE,
-      f'the same without start-up, {start:.1f} s',
-    ),
-    (
-      per_prompt(rounds, 'wall_seconds'),
-      's:',
-      plots.ORANGE,
-      'wall, at most two workers',
-    ),
+  for name, beyond, style, colour, label in (
+    ('cpu_seconds', False, 'o--', plots.BLUE, 'CPU, all processes'),
+    ('cpu_seconds', True, 'o-', plots.BLUE, 'beyond the first 1,000 prompts'),
+    ('wall_seconds', False, 's:', plots.ORANGE, 'wall, at most two workers'),
   ):
+    values = per_prompt(rounds, name, beyond)
+    values.pop(_FIRST, None)
     _bars(cost, values, style, colour, label)
   cost.set_ylim(bottom=0)
   cost.set_ylabel('microseconds a prompt')
   cost.legend(frameon=False)
   peaks: dict[int, list[float]] = {}
-  for row in (row for _, *rows in rounds for row in rows):
+  for row in (row for rows in rounds for row in rows):
     peaks.setdefault(row['prompts'], []).append(row['peak_memory_gb'])
   _bars(held, peaks, 'o-', plots.BLUE, None)
   held.axhline(2, color=plots.RED, lw=1)
@@ -214,7 +201,7 @@ def main() -> int:
   sys.path.insert(0, str(_ROOT))
   results = options.results / 'scale.json'
   if not options.draw:
-    sizes = _START, *map(int, options.sizes.split(','))
+    sizes = _FIRST, *map(int, options.sizes.split(','))
     rounds = []
     for _ in range(options.rounds):
       rounds.append([])
@@ -225,11 +212,10 @@ def main() -> int:
   rounds = json.loads(results.read_text())
   draw(rounds, options.results / 'figures' / 'cost_per_prompt.png')
   for name in 'cpu_seconds', 'wall_seconds':
-    for start in True, False:
-      print(
-        f'microseconds a prompt, {name},', '' if start else 'no', 'start-up'
-      )
-      for size, costs in per_prompt(rounds, name, start).items():
+    for beyond in False, True:
+      which = f'beyond the first {_FIRST:,}' if beyond else 'of all'
+      print(f'Microseconds a prompt {which}, {name}')
+      for size, costs in per_prompt(rounds, name, beyond).items():
         middle = statistics.median(costs)
         told = f'{middle:.0f} ({min(costs):.0f} to {max(costs):.0f})'
         print(f'  {size:,} prompts: {told}')

@@ -93,7 +93,7 @@ def run(
     scanned: the files of the input, in order.
     settings: of all rules.
     folder: exists; what is kept on disk meanwhile goes there and is removed.
-    workers: at most so many processes beside this one, fewer for a short log;
+    workers: at most so many processes beside this one, and one a partition;
       1 does everything here.
     partition_bytes: of the input in a partition.
 
@@ -105,9 +105,8 @@ def run(
   partitions = count_partitions(scanned, partition_bytes)
   spooled = folder / 'spool'
   spooled.mkdir()
-  # With one part each, starting a worker costs more than it saves.
-  tasks = max(len(parts), partitions)
-  with _pool(max(1, min(workers, tasks // 2))) as pool:
+  # Of one partition, a second process costs more than it saves.
+  with _pool(min(workers, partitions)) as pool:
     read = _read(pool, parts, settings, spooled, partitions)
     places = [spool.places(read.blocks, i) for i in range(partitions)]
     unique = list(

@@ -160,7 +160,7 @@ class TestOrder:
     'how',
     [
       {},
-      {'workers': 2, 'part_bytes': 700},
+      {'workers': 2, 'part_bytes': 700, 'partition_bytes': 20_000},
       {'part_bytes': 99, 'partition_bytes': 2000},
       {'workers': 2, 'partition_bytes': 1000},
     ],
@@ -246,9 +246,8 @@ class TestBadRows:
   @pytest.mark.parametrize('workers', [1, 2])
   def test_the_first_is_refused(self, log, tmp_path, workers):
     with pytest.raises(errors.UserError) as refused:
-      raw.prepared(
-        tmp_path / 'out', [log], raw.settings(), workers, part_bytes=1
-      )
+      small = {'part_bytes': 1, 'partition_bytes': 50}
+      raw.prepared(tmp_path / 'out', [log], raw.settings(), workers, **small)
     assert str(refused.value).startswith(f'{log}:2: needed one JSON value')
 
   def test_they_are_skipped_and_listed(self, log, tmp_path):

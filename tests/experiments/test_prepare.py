@@ -34,16 +34,16 @@ def test_a_size_is_measured(tmp_path):
   assert row['cpu_seconds'] > 0 and 0.01 < row['peak_memory_gb'] < 2
 
 
-def test_what_starting_costs_is_taken_off_round_by_round(tmp_path):
+def test_what_is_paid_once_is_told_apart_round_by_round(tmp_path):
   def row(prompts, seconds):
     return {'prompts': prompts, 'cpu_seconds': seconds, 'wall_seconds': seconds,
             'peak_memory_gb': 0.5}  # fmt: skip
 
-  rounds = [[row(1, 2.0), row(100, 2.5)], [row(1, 1.0), row(100, 1.2)]]
-  whole = scale.per_prompt(rounds, 'cpu_seconds')
-  assert whole == {100: pytest.approx([25_000, 12_000])}
-  rest = scale.per_prompt(rounds, 'cpu_seconds', start=False)
-  assert rest == {100: pytest.approx([5_000, 2_000])}
+  rounds = [[row(100, 2.0), row(200, 2.5)], [row(100, 1.0), row(200, 1.2)]]
+  of_all = scale.per_prompt(rounds, 'cpu_seconds')
+  assert of_all == {100: [20_000, 10_000], 200: [12_500, 6_000]}
+  beyond = scale.per_prompt(rounds, 'cpu_seconds', beyond=True)
+  assert beyond == {200: pytest.approx([5_000, 2_000])}
   scale.draw(rounds, tmp_path / 'figures' / 'cost.png')
   assert (tmp_path / 'figures' / 'cost.png').stat().st_size > 5000
 
