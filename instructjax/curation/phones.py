@@ -23,10 +23,27 @@ import unicodedata
 WORD = r'[^\W\u0e00-\u0eff\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7af]'
 # What stands between two digits of one number, at most three of them.
 GAP = r'[ \u00a0\u202f.\-\u2010\u2011\u2013/()]{0,3}'
+
+
+def first(characters: str, *before: str) -> str:
+  """Returns a pattern of one of these characters, behind none of `before`.
+
+  What may not stand before it is looked at after it: a pattern that begins with
+  a set of characters skips to the first of them ten times as fast.
+
+  Args:
+    characters: a set, as [a-z] or \\d.
+    before: patterns of a fixed width.
+  """
+  return characters + ''.join(f'(?<!{told}{characters})' for told in before)
+
+
+_FIRST = first(
+  r'[+\uff0b(\d]',
+  *(WORD, r'[@#$\u20ac\u00a3\u00a5=*^/\u2013-]', r'\d[ \u00a0.,:]'),
+)
 _CANDIDATE = re.compile(
-  rf'(?<!{WORD})(?<![@#$\u20ac\u00a3\u00a5=*^/\u2013-])'
-  r'(?<!\d[ \u00a0.,:])'
-  rf'[+\uff0b(]{{0,2}}\d(?:{GAP}\d){{6,16}}'
+  rf'{_FIRST}(?:(?<=\d)|(?<!\d)[+\uff0b(]?\d)(?:{GAP}\d){{6,16}}'
   r'(?:,? ?(?:x|ext\.?|extension|poste|durchwahl) ?\d{1,5})?'
   rf'(?!{WORD})(?![@%=\u20ac]|[.,:/+*^-]\d| ?[*^=])',
   re.IGNORECASE,
@@ -53,6 +70,7 @@ _AMERICAN = re.compile(
   r'[2-9]\d\d(?(gap)[-.]|[-. ])\d{4}'
 )
 
+# The words before it in small letters, which is quicker than to ignore case.
 _STRONG = re.compile(
   r'\b(?:(?:tele)?phone|tel|telefo\w*|t\u00e9l\w*|tel\u00e9fono|mobiele?|mobile'
   r'|mobil\w*|m\u00f3vil|cell|cellphone|cel|celular|cellulare|portable|handy'
@@ -66,8 +84,7 @@ _STRONG = re.compile(
   r'|\u96fb\u8a71|\u643a\u5e2f|\u7535\u8bdd|\u624b\u673a|\uc804\ud654'
   r'|\ud734\ub300\ud3f0|\u092b\u093c?\u094b\u0928|\u092b\u094b\u0928'
   r'|\u0647\u0627\u062a\u0641|\u062c\u0648\u0627\u0644|\u0627\u062a\u0635\u0644'
-  r'|\u05d8\u05dc\u05e4\u05d5\u05df|\u05e0\u05d9\u05d9\u05d3|\u0e42\u0e17\u0e23',
-  re.IGNORECASE,
+  r'|\u05d8\u05dc\u05e4\u05d5\u05df|\u05e0\u05d9\u05d9\u05d3|\u0e42\u0e17\u0e23'
 )
 _WEAK = re.compile(
   r'\b(?:(?:my|his|her|our|their|your) (?:\w+ )?(?:number|no|line|digits)'
@@ -76,8 +93,7 @@ _WEAK = re.compile(
   r'|(?:mi|su|nuestro) n\u00famero|(?:mio|suo|nostro) numero'
   r'|(?:meu|seu|nosso) n\u00famero|m\u00f3j numer|mijn nummer|mitt nummer'
   r'|(?:\u043c\u043e\u0439|\u043d\u0430\u0448) \u043d\u043e\u043c\u0435\u0440'
-  r')\b|\u8054\u7cfb|\u9023\u7d61|\uc5f0\ub77d|\u756a\u53f7|\u53f7\u7801',
-  re.IGNORECASE,
+  r')\b|\u8054\u7cfb|\u9023\u7d61|\uc5f0\ub77d|\u756a\u53f7|\u53f7\u7801'
 )
 _NEGATIVE = re.compile(
   r'\b(?:orders?|invoices?|tickets?|track\w*|serial|parts?|sku|items?|isbn'
@@ -93,8 +109,7 @@ _NEGATIVE = re.compile(
   r'|date[ds]?|born|sequence|digits of|pi|prime|factor\w*|divide'
   r'|multiply|subtract|compute|calculate|solve'
   r'|\u0437\u0430\u043a\u0430\u0437\w*|\u0441\u0447[\u0435\u0451]\u0442\w*)\b'
-  r'|\u8ba2\u5355|\u6ce8\u6587|\u8a3b\u6587|\uc8fc\ubb38',
-  re.IGNORECASE,
+  r'|\u8ba2\u5355|\u6ce8\u6587|\u8a3b\u6587|\uc8fc\ubb38'
 )
 _AFTER = re.compile(
   r'[\s,]*(?:is|ist|est|es|\u00e8|\u00e9) (?:my|meine|mon|mi|il mio|o meu)\b'
@@ -165,16 +180,17 @@ def _is_phone(text: str, start: int, end: int) -> bool:
 def _about(text: str, start: int, end: int) -> int:
   """What the words say: 1 of a telephone, -1 of another number, 0 nothing."""
   before = text[max(0, start - _BEFORE_CHARS) : start].rpartition('\n')[2]
-  other = _last(_NEGATIVE, before)
+  small = before.replace('\u0130', 'i').lower()  # \u0130 alone would be two
+  other = _last(_NEGATIVE, small)
   # A word far away, or of the sentence before, says nothing about this number.
   if other and not _NEAR.fullmatch(before, other.end()):
     other = None
-  told = _last(_STRONG, before)
+  told = _last(_STRONG, small)
   if _AFTER.match(text, end):
     return 1
   if told and not (other and told.start() < other.start()):
     return 1
-  return -1 if other else int(_WEAK.search(before) is not None)
+  return -1 if other else int(_WEAK.search(small) is not None)
 
 
 def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:

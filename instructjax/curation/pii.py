@@ -27,6 +27,7 @@ from instructjax.curation import phones
 
 DEFAULT_KINDS = 'email', 'phone', 'credit_card', 'iban', 'ssn', 'ip_address'
 KINDS = (*DEFAULT_KINDS, 'street_address', 'person')
+_DEFAULT = frozenset(DEFAULT_KINDS)
 
 _WORD = phones.WORD
 
@@ -56,11 +57,13 @@ def find(text: str, kinds: Collection[str] = DEFAULT_KINDS) -> list[Span]:
   """
   check_kinds(kinds)
   wanted = set(kinds)
-  possible = wanted - {*DEFAULT_KINDS}
+  possible = wanted - _DEFAULT
   if possible != wanted and screen(text):
-    possible |= {*DEFAULT_KINDS}
+    possible |= _DEFAULT
+  if not possible:
+    return []
   found: list[Span] = []
-  taken = bytearray(len(text) if possible else 0)
+  taken = bytearray(len(text))
   for kind, finder in _FINDERS.items():
     for start, end in finder(text) if kind in possible else ():
       if not any(taken[start:end]):
@@ -91,7 +94,7 @@ def screen(text: str) -> bool:
   if text.isascii() and not any(digit in text for digit in '0123456789'):
     return False
   return _NUMBERS.search(text) is not None or (
-    ('::' in text or text.count(':') > 6) and _IPV6.search(text) is not None
+    _may_be_ipv6(text) and _IPV6.search(text) is not None
   )
 
 
@@ -182,8 +185,8 @@ _BRANDS = (
   ),
 )
 _CARD = re.compile(
-  rf'(?<!{_WORD})(?<![.,-])(?<!\d )(?:\d{{12,19}}'
-  r'|\d{2,}(?P<gap>[ \u00a0.\u2010\u2011-])\d{2,}(?:(?P=gap)\d{2,}){0,8})'
+  phones.first(r'\d', _WORD, '[.,-]', r'\d ') + r'(?:\d{11,18}'
+  r'|\d+(?P<gap>[ \u00a0.\u2010\u2011-])\d{2,}(?:(?P=gap)\d{2,}){0,8})'
   rf'(?!{_WORD}|-|[.,]\d| \d{{2}})'
 )
 
@@ -200,30 +203,34 @@ def _cards(text: str) -> Iterator[tuple[int, int]]:
       yield match.span()
 
 
+# From its first digit on, behind two letters.
 _IBAN = re.compile(
-  r'(?<![A-Za-z0-9])[A-Za-z]{2}\d\d(?:[ \u00a0.-]?[A-Za-z0-9]){11,30}'
+  r'\d(?<=[A-Za-z]{2}\d)(?<![A-Za-z0-9][A-Za-z]{2}\d)'
+  r'\d(?:[ \u00a0.-]?[A-Za-z0-9]){11,30}'
 )
 
 
 def _ibans(text: str) -> Iterator[tuple[int, int]]:
   iban = _checks().iban
   for match in _IBAN.finditer(text):
-    found = phones.plain(match[0])
+    start = match.start() - 2
+    found = phones.plain(text[start : match.end()])
     # A country's numbers have one length; words may follow it.
     for end in range(len(found), 14, -1):
       cut = end < len(found) and found[end].isalnum()
       # The registry's structure and checksum; a bank's own checks are not ours.
       if not cut and iban.is_valid(found[:end], check_country=False):
-        yield match.start(), match.start() + end
+        yield start, start + end
         break
 
 
+# Each of them from its second digit on.
 _SSN = re.compile(
-  rf'(?<!{_WORD})(?<![.+/-])(?<!\d )'
-  r'(?:(?P<us>\d{3}(?P<gap>[- \u2010\u2011\u2013])\d\d(?P=gap)\d{4})'
-  r'|(?P<cpf>\d{3}\.\d{3}\.\d{3}-\d\d)'
-  r'|(?P<nir>[12] ?\d\d ?(?:0[1-9]|1[0-2]) ?\d[\dAB] ?\d{3} ?\d{3} ?\d\d)'
-  r'|(?P<bare>\d{9}|\d{3}[ .-]\d{2,3}[ .-]\d{3,4}))'
+  phones.first(r'\d', _WORD, '[.+/-]', r'\d ')
+  + r'(?:(?P<us>\d\d(?P<gap>[- \u2010\u2011\u2013])\d\d(?P=gap)\d{4})'
+  r'|(?P<cpf>\d\d\.\d{3}\.\d{3}-\d\d)'
+  r'|(?P<nir>(?<=[12]) ?\d\d ?(?:0[1-9]|1[0-2]) ?\d[\dAB] ?\d{3} ?\d{3} ?\d\d)'
+  r'|(?P<bare>\d{8}|\d\d[ .-]\d{2,3}[ .-]\d{3,4}))'
   rf'(?!{_WORD}|-|[. ]\d)'
 )
 _SSN_WORDS = re.compile(
@@ -252,7 +259,7 @@ def _ssns(text: str) -> Iterator[tuple[int, int]]:
 
 
 _IPV4 = re.compile(
-  rf'(?<!{_WORD})(?<![.+=])(?<![A-Za-z]-)(?:\d{{1,3}}\.){{3}}\d{{1,3}}'
+  phones.first(r'\d', _WORD, '[.+=]', '[A-Za-z]-') + r'\d{0,2}(?:\.\d{1,3}){3}'
   rf'(?:/\d\d?)?(?!{_WORD}|\.\d|\+\w|-(?!(?:\d{{1,3}}\.){{3}})\w)'
 )
 # Addresses of networks and single machines; ::1 and the like name nobody.
@@ -273,8 +280,12 @@ _VERSION = re.compile(
 )
 
 
+def _may_be_ipv6(text: str) -> bool:
+  return '::' in text or text.count(':') > 6
+
+
 def _addresses(text: str) -> Iterator[tuple[int, int]]:
-  for pattern in _IPV4, _IPV6:
+  for pattern in (_IPV4, _IPV6) if _may_be_ipv6(text) else (_IPV4,):
     for match in pattern.finditer(text):
       written, start = match[0], match.start()
       if pattern is _IPV6:

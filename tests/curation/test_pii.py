@@ -62,6 +62,10 @@ def _found(text: str, kinds=pii.DEFAULT_KINDS) -> list[tuple[str, str]]:
     ('ping 8.8.4.4:53', [('ip_address', '8.8.4.4')]),
     ('fe80::1ff:fe23:4567:890a', [('ip_address', 'fe80::1ff:fe23:4567:890a')]),
     ('a@b.de, 8.8.4.4', [('email', 'a@b.de'), ('ip_address', '8.8.4.4')]),
+    ('\u0130\u0130 CALL 555-0123', [('phone', '555-0123')]),
+    ('MY Number: 555-0123', [('phone', '555-0123')]),
+    ('call 7+20 7946 0958', [('phone', '20 7946 0958')]),
+    ('((+44 20 7946 0958', [('phone', '+44 20 7946 0958')]),
   ],
 )
 def test_what_is_found(text, found):
@@ -87,6 +91,11 @@ def test_what_is_found(text, found):
     'std::vector<int> a::b 10:20:30',
     '1 234 567 people, $1,234,567',
     '123456789 * 9876543',
+    'ORDER 555-0123',
+    'a 1 06 12 34 56 78',
+    'call 12:06 12 34 56 78',
+    '1GB82 WEST 1234 5698 7654 32',
+    'A-91.2.3.4, =91.2.3.4',
   ],
 )
 def test_what_is_not_found(text):
