@@ -3,9 +3,9 @@
   python experiments/prepare/scale.py --workdir=DIR [--sizes=10000,30000] \
       [--rounds=3] [--draw]
 
-Writes raw logs (raw_logs.py), runs the command on each with at most two
-workers, all sizes in turn, round by round, writes wall and CPU seconds and the
-peak memory of all its processes together to scale.json, and draws
+Writes raw logs (raw_logs.py), runs the command on each with one worker and with
+two, all sizes in turn, round by round, writes wall and CPU seconds and the peak
+memory of all its processes together to scale.json, and draws
 figures/cost_per_prompt.png: medians, with bars from the least to the most. A
 log of a thousand prompts comes first in each round: nearly all that it costs is
 paid once a run, to import and to draw, and the cost of each prompt beyond it is
@@ -15,6 +15,7 @@ told besides. --draw only draws what scale.json has. Needs 4 GB of disk.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import pathlib
@@ -31,6 +32,7 @@ _HERE = pathlib.Path(__file__).resolve().parent
 _ROOT = _HERE.parents[1]
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 _FIRST = 1000  # prompts, whose cost is nearly all paid once a run
+_WORKERS = 1, 2
 _PAGE = os.sysconf('SC_PAGE_SIZE')
 
 
@@ -111,24 +113,30 @@ def run(workdir: pathlib.Path, size: int, workers: int) -> dict:
   }
 
 
-def per_prompt(
-  rounds: list[list[dict]], name: str, beyond: bool = False
+def values(
+  rounds: list[list[dict]], name: str, workers: int, beyond: bool = False
 ) -> dict[int, list[float]]:
-  """Returns microseconds a prompt, by size, one value a round.
+  """Returns what a prompt costs, by size, one value a round.
 
   Args:
-    rounds: of each round its rows, the smallest log first.
-    name: 'cpu_seconds' or 'wall_seconds'.
+    rounds: of each round its rows.
+    name: of what a row says, as 'cpu_seconds'.
+    workers: that they were made with.
     beyond: whether to tell the cost of each prompt beyond those of the smallest
-      log, which is then left out, instead of the cost of all.
+      log, whose median is taken off, instead of the cost of all.
   """
-  found: dict[int, list[float]] = {}
-  for first, *rows in rounds:
-    less = first if beyond else {name: 0.0, 'prompts': 0}
-    for row in rows if beyond else (first, *rows):
-      cost = (row[name] - less[name]) / (row['prompts'] - less['prompts'])
-      found.setdefault(row['prompts'], []).append(cost * 1e6)
-  return found
+  costs: dict[int, list[float]] = {}
+  for row in itertools.chain(*rounds):
+    if row['workers'] == workers:
+      costs.setdefault(row['prompts'], []).append(row[name])
+  first, less = 0, 0.0
+  if beyond:
+    first = min(costs)
+    less = statistics.median(costs.pop(first))
+  return {
+    size: [(cost - less) / (size - first) for cost in found]
+    for size, found in costs.items()
+  }
 
 
 def draw(rounds: list[list[dict]], path: pathlib.Path) -> None:
@@ -146,21 +154,34 @@ def _figure(rounds: list[list[dict]]):
   figure, (cost, held) = plt.subplots(
     1, 2, figsize=(9, 3.4), layout='constrained'
   )
-  for name, beyond, style, colour, label in (
-    ('cpu_seconds', False, 'o--', plots.BLUE, 'CPU, all processes'),
-    ('cpu_seconds', True, 'o-', plots.BLUE, 'beyond the first 1,000 prompts'),
-    ('wall_seconds', False, 's:', plots.ORANGE, 'wall, at most two workers'),
+  for name, workers, beyond, style, colour, label in (
+    ('cpu_seconds', 1, False, 'o:', plots.BLUE, 'CPU, one process'),
+    (
+      'cpu_seconds',
+      1,
+      True,
+      'o-',
+      plots.BLUE,
+      'beyond the first 1,000 prompts',
+    ),
+    ('wall_seconds', 2, False, 's--', plots.ORANGE, 'wall, two workers'),
   ):
-    values = per_prompt(rounds, name, beyond)
-    values.pop(_FIRST, None)
-    _bars(cost, values, style, colour, label)
+    found = values(rounds, name, workers, beyond)
+    found.pop(_FIRST, None)
+    told = {n: [1e6 * cost for cost in costs] for n, costs in found.items()}
+    _bars(cost, told, style, colour, label)
   cost.set_ylim(bottom=0)
   cost.set_ylabel('microseconds a prompt')
   cost.legend(frameon=False)
-  peaks: dict[int, list[float]] = {}
-  for row in (row for rows in rounds for row in rows):
-    peaks.setdefault(row['prompts'], []).append(row['peak_memory_gb'])
-  _bars(held, peaks, 'o-', plots.BLUE, None)
+  for workers, style, colour in (
+    (1, 'o-', plots.BLUE),
+    (2, 's--', plots.ORANGE),
+  ):
+    found = values(rounds, 'peak_memory_gb', workers)
+    told = {n: [n * share for share in shares] for n, shares in found.items()}
+    label = 'one process' if workers == 1 else 'two workers'
+    _bars(held, told, style, colour, label)
+  held.legend(frameon=False)
   held.axhline(2, color=plots.RED, lw=1)
   held.set_ylim(0, 2.2)
   held.set_ylabel('peak memory of all processes, GB')
@@ -171,13 +192,13 @@ def _figure(rounds: list[list[dict]]):
   return figure
 
 
-def _bars(axis, values: dict[int, list[float]], style, colour, label) -> None:
+def _bars(axis, told: dict[int, list[float]], style, colour, label) -> None:
   """Draws medians, and bars from the least to the most."""
-  medians = [statistics.median(found) for found in values.values()]
-  least = [m - min(v) for m, v in zip(medians, values.values(), strict=True)]
-  most = [max(v) - m for m, v in zip(medians, values.values(), strict=True)]
+  medians = [statistics.median(found) for found in told.values()]
+  least = [m - min(v) for m, v in zip(medians, told.values(), strict=True)]
+  most = [max(v) - m for m, v in zip(medians, told.values(), strict=True)]
   axis.errorbar(
-    list(values),
+    list(told),
     medians,
     yerr=[least, most],
     fmt=style,
@@ -193,7 +214,6 @@ def main() -> int:
   flags.add_argument('--workdir', type=pathlib.Path, required=True)
   flags.add_argument('--sizes', default=','.join(map(str, SIZES)))
   flags.add_argument('--rounds', type=int, default=3)
-  flags.add_argument('--workers', type=int, default=2)
   flags.add_argument('--results', type=pathlib.Path, default=_HERE)
   flags.add_argument('--draw', action='store_true', help='only draw')
   options = flags.parse_args()
@@ -205,20 +225,23 @@ def main() -> int:
     rounds = []
     for _ in range(options.rounds):
       rounds.append([])
-      for size in sizes:
-        rounds[-1].append(run(options.workdir, size, options.workers))
-        print(json.dumps(rounds[-1][-1]), flush=True)
+      for workers in _WORKERS:
+        for size in sizes:
+          rounds[-1].append(run(options.workdir, size, workers))
+          print(json.dumps(rounds[-1][-1]), flush=True)
     results.write_text(json.dumps(rounds, indent=2) + '\n')
   rounds = json.loads(results.read_text())
   draw(rounds, options.results / 'figures' / 'cost_per_prompt.png')
-  for name in 'cpu_seconds', 'wall_seconds':
-    for beyond in False, True:
-      which = f'beyond the first {_FIRST:,}' if beyond else 'of all'
-      print(f'Microseconds a prompt {which}, {name}')
-      for size, costs in per_prompt(rounds, name, beyond).items():
-        middle = statistics.median(costs)
-        told = f'{middle:.0f} ({min(costs):.0f} to {max(costs):.0f})'
-        print(f'  {size:,} prompts: {told}')
+  for workers, name, beyond in itertools.product(
+    _WORKERS, ('cpu_seconds', 'wall_seconds'), (False, True)
+  ):
+    which = f'beyond the first {_FIRST:,}' if beyond else 'of all'
+    print(f'Microseconds a prompt {which}, {name}, {workers} workers:')
+    for size, costs in values(rounds, name, workers, beyond).items():
+      least, middle, most = (
+        1e6 * of(costs) for of in (min, statistics.median, max)
+      )
+      print(f'  {size:,} prompts: {middle:.0f} ({least:.0f} to {most:.0f})')
   return 0
 
 

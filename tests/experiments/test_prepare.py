@@ -35,16 +35,19 @@ def test_a_size_is_measured(tmp_path):
 
 
 def test_what_is_paid_once_is_told_apart_round_by_round(tmp_path):
-  def row(prompts, seconds):
-    return {'prompts': prompts, 'cpu_seconds': seconds, 'wall_seconds': seconds,
-            'peak_memory_gb': 0.5}  # fmt: skip
+  def rows(workers, *seconds):
+    return [
+      {'prompts': n, 'workers': workers, 'cpu_seconds': s, 'wall_seconds': s}
+      | {'peak_memory_gb': 0.5}
+      for n, s in zip((100, 200), seconds, strict=True)
+    ]
 
-  rounds = [[row(100, 2.0), row(200, 2.5)], [row(100, 1.0), row(200, 1.2)]]
-  of_all = scale.per_prompt(rounds, 'cpu_seconds')
-  assert of_all == {100: [20_000, 10_000], 200: [12_500, 6_000]}
-  beyond = scale.per_prompt(rounds, 'cpu_seconds', beyond=True)
-  assert beyond == {200: pytest.approx([5_000, 2_000])}
-  scale.draw(rounds, tmp_path / 'figures' / 'cost.png')
+  rounds = [rows(1, 2.0, 2.5) + rows(2, 3.0, 5.0), rows(1, 1.0, 1.2)]
+  of_all = scale.values(rounds, 'cpu_seconds', 1)
+  assert of_all == {100: [0.02, 0.01], 200: [0.0125, 0.006]}
+  beyond = scale.values(rounds[:1], 'cpu_seconds', 2, beyond=True)
+  assert beyond == {200: [pytest.approx(0.02)]}
+  scale.draw(rounds[:1], tmp_path / 'figures' / 'cost.png')
   assert (tmp_path / 'figures' / 'cost.png').stat().st_size > 5000
 
 
