@@ -19,17 +19,14 @@ FIRST_HALF = (
   ('SIGKILL', 'pretrain', 'saving:4'),  # which is then half written
   ('SIGTERM', 'pretrain', 'line:5'),
   ('SIGKILL', 'pretrain', 'summary'),
-  ('SIGKILL', 'sft', 'line:1'),  # before the first checkpoint
   ('SIGINT', 'sft', 'line:3'),
   ('SIGKILL', 'sft', 'epoch:3'),
-  ('SIGKILL', 'sft', 'model'),
 )
 SECOND_HALF = (
   ('SIGKILL', 'reward_model', 'saving:2'),
-  ('SIGKILL', 'reward_model', 'line:5'),
   ('SIGKILL', 'reward_model', 'model'),
   ('SIGKILL', 'sft', 'chosen'),  # by the reward model there now is
-  ('SIGKILL', 'ppo_ptx', 'line:1'),
+  ('SIGKILL', 'ppo_ptx', 'line:1'),  # before the first checkpoint
   ('SIGTERM', 'ppo_ptx', 'line:3'),
   ('SIGKILL', 'ppo_ptx', 'saving:6'),
   ('SIGKILL', 'ppo_ptx', 'summary'),

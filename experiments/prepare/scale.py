@@ -162,7 +162,7 @@ def _figure(rounds: list[list[dict]]):
       True,
       'o-',
       plots.BLUE,
-      'beyond the first 1,000 prompts',
+      'the same, beyond the first 1,000 prompts',
     ),
     ('wall_seconds', 2, False, 's--', plots.ORANGE, 'wall, two workers'),
   ):
