@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import warnings
 
 import setuptools
 
@@ -19,6 +20,9 @@ def _long_description() -> str:
   readme = _ROOT / 'README.md'
   return readme.read_text(encoding='utf-8') if readme.exists() else ''
 
+
+# An editable package takes no other folder of this tree along: nothing to heed.
+warnings.filterwarnings('ignore', r'\s*Editable installation')
 
 # What the code leans on closely starts at the oldest version the tests ran
 # with, the rest where the few calls used here were what they are now. JAX stays

@@ -18,9 +18,9 @@ FIRST_HALF = (
   ('SIGKILL', 'pretrain', 'line:3'),  # between two checkpoints
   ('SIGKILL', 'pretrain', 'saving:4'),  # which is then half written
   ('SIGTERM', 'pretrain', 'line:5'),
-  ('SIGKILL', 'pretrain', 'summary'),
   ('SIGINT', 'sft', 'line:3'),
   ('SIGKILL', 'sft', 'epoch:3'),
+  ('SIGKILL', 'sft', 'model'),
 )
 SECOND_HALF = (
   ('SIGKILL', 'reward_model', 'saving:2'),
