@@ -12,6 +12,7 @@ import functools
 import math
 from typing import Any
 
+from flax import errors as flax_errors
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
@@ -74,6 +75,30 @@ _ACTIVATIONS = {
 }
 
 
+def _param(
+  module: nn.Module,
+  name: str,
+  init: Callable[..., Array],
+  shape: tuple[int, ...],
+) -> Array:
+  """Returns a module's parameter, drawn by `init` where there is none yet.
+
+  `module.param` traces the initialiser also of a parameter that is there, for
+  its shape, which is a tenth of what it takes to trace a model.
+
+  Raises:
+    flax.errors.ScopeParamShapeError: what is there has another shape.
+  """
+  if not module.has_variable('params', name):
+    return module.param(name, init, shape)
+  value = module.get_variable('params', name)
+  if value.shape != shape:
+    raise flax_errors.ScopeParamShapeError(
+      name, module.scope.path_text, value.shape, shape
+    )
+  return value
+
+
 class LayerNorm(nn.Module):
   """(x - mean) / sqrt(variance + epsilon) * scale + bias, in float32."""
 
@@ -82,8 +107,8 @@ class LayerNorm(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:
     width = x.shape[-1]
-    scale = self.param('scale', nn.initializers.ones, (width,))
-    bias = self.param('bias', nn.initializers.zeros, (width,))
+    scale = _param(self, 'scale', nn.initializers.ones, (width,))
+    bias = _param(self, 'bias', nn.initializers.zeros, (width,))
     x32 = x.astype(jnp.float32)
     centered = x32 - jnp.mean(x32, axis=-1, keepdims=True)
     variance = jnp.mean(jnp.square(centered), axis=-1, keepdims=True)
@@ -105,7 +130,7 @@ class RMSNorm(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:
     init = nn.initializers.zeros if self.offset else nn.initializers.ones
-    scale = self.param('scale', init, (x.shape[-1],))
+    scale = _param(self, 'scale', init, (x.shape[-1],))
     x32 = x.astype(jnp.float32)
     square = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
     y = x32 * jax.lax.rsqrt(square + self.epsilon)
@@ -129,11 +154,11 @@ class Linear(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:
     init = nn.initializers.normal(self.std)
-    kernel = self.param('kernel', init, (x.shape[-1], *self.features))
+    kernel = _param(self, 'kernel', init, (x.shape[-1], *self.features))
     y = jnp.tensordot(x, kernel.astype(x.dtype), axes=1)
     if not self.bias:
       return y
-    bias = self.param('bias', nn.initializers.zeros, self.features)
+    bias = _param(self, 'bias', nn.initializers.zeros, self.features)
     return y + bias.astype(x.dtype)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 import chex
+from flax import errors as flax_errors
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -313,6 +314,20 @@ def test_initial_spread():
   assert (stacked['attention_norm']['scale'] == 1).all()
   kernels = stacked['mlp_input']['kernel']
   assert np.abs(kernels[0] - kernels[1]).max() > 0.01  # layers differ
+
+
+@pytest.mark.parametrize(
+  'path', [('final_norm', 'bias'), ('layers', 'mlp_input', 'kernel')]
+)
+def test_a_parameter_of_another_shape_is_refused(path):
+  params = jax.eval_shape(lambda: transformer.init(DENSE, jax.random.key(0)))
+  *above, last = path
+  holder = functools.reduce(dict.__getitem__, above, params)
+  shape = (*holder[last].shape[:-1], 5)
+  holder[last] = jax.ShapeDtypeStruct(shape, holder[last].dtype)
+  tokens = jax.ShapeDtypeStruct((B, T), jnp.int32)
+  with pytest.raises(flax_errors.ScopeParamShapeError, match=last):
+    jax.eval_shape(lambda p, t: transformer.logits(DENSE, p, t), params, tokens)
 
 
 def test_bfloat16_compute_keeps_float32_masters():
