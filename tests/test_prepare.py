@@ -112,7 +112,7 @@ class TestTheFolder:
   def test_the_same_command_again_gives_the_same_bytes(self, log, out, capsys):
     before = _contents(out)
     more = [*TIGHT, '--config.formats=jsonl,arrayrecord']
-    assert _call(log, out, *more, '--config.workers=2') == 0
+    assert _call(log, out, *more) == 0
     assert _contents(out) == before
     assert f'{log} -> {out}' in capsys.readouterr().out
 
@@ -336,13 +336,24 @@ class TestManners:
     assert cli.dispatch(['prepare', '--prompts=x']) == 2
     assert 'required: --out' in capsys.readouterr().err
 
-  def test_as_a_program_from_another_folder(self, log, tmp_path, run_python):
-    argv = [f'--prompts={log.name}', f'--out={tmp_path}', *TIGHT]
+  def test_two_workers_of_a_program_from_another_folder(
+    self, log, out, tmp_path, run_python
+  ):
+    long = json.dumps({'text': 'x ' * (1 << 24)})  # makes it two partitions
+    (tmp_path / 'raw.jsonl').write_text(f'{log.read_text()}{long}\n')
+    argv = ['--prompts=raw.jsonl', '--out=found', *TIGHT]
     argv += ['--config.workers=2']
-    done = run_python(['-m', 'instructjax.prepare', *argv], cwd=log.parent)
-    assert done.stdout == f'{log.name} -> {tmp_path}\n'
-    rows = raw.read(tmp_path / 'dropped.jsonl')
+    done = run_python(['-m', 'instructjax.prepare', *argv], cwd=tmp_path)
+    assert done.stdout == 'raw.jsonl -> found\n'
+    found = tmp_path / 'found'
+    rows = raw.read(found / 'dropped.jsonl')
     assert rows and all(row['row'].startswith('raw.jsonl:') for row in rows)
+    assert rows[-1] == {'row': 'raw.jsonl:301', 'rule': 'max_length'} | {
+      'duplicate_of': None
+    }
+    for name in settings_lib.FILES:
+      file = f'{name}.jsonl'
+      assert (found / file).read_bytes() == (out / file).read_bytes()
 
 
 class TestTheMicroworld:

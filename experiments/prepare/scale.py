@@ -170,7 +170,7 @@ def _figure(rounds: list[list[dict]]):
     found.pop(_FIRST, None)
     told = {n: [1e6 * cost for cost in costs] for n, costs in found.items()}
     _bars(cost, told, style, colour, label)
-  cost.set_ylim(bottom=0)
+  cost.set_ylim(0, 1.6 * cost.get_ylim()[1])  # the legend above all of them
   cost.set_ylabel('microseconds a prompt')
   cost.legend(frameon=False)
   for workers, style, colour in (

@@ -29,13 +29,14 @@ def first(characters: str, *before: str) -> str:
   """Returns a pattern of one of these characters, behind none of `before`.
 
   What may not stand before it is looked at after it: a pattern that begins with
-  a set of characters skips to the first of them ten times as fast.
+  a set of characters skips to the first of them several times as fast.
 
   Args:
     characters: a set, as [a-z] or \\d.
     before: patterns of a fixed width.
   """
-  return characters + ''.join(f'(?<!{told}{characters})' for told in before)
+  behind = (f'(?<!{pattern}{characters})' for pattern in before)
+  return characters + ''.join(behind)
 
 
 _FIRST = first(
@@ -70,7 +71,9 @@ _AMERICAN = re.compile(
   r'[2-9]\d\d(?(gap)[-.]|[-. ])\d{4}'
 )
 
-# The words before it in small letters, which is quicker than to ignore case.
+# Of the words before a number, matched against small letters, which is quicker
+# than to ignore case. These three would not become i and s, the first not one.
+_TO_SMALL = str.maketrans('\u0130\u0131\u017f', 'iis')
 _STRONG = re.compile(
   r'\b(?:(?:tele)?phone|tel|telefo\w*|t\u00e9l\w*|tel\u00e9fono|mobiele?|mobile'
   r'|mobil\w*|m\u00f3vil|cell|cellphone|cel|celular|cellulare|portable|handy'
@@ -180,7 +183,7 @@ def _is_phone(text: str, start: int, end: int) -> bool:
 def _about(text: str, start: int, end: int) -> int:
   """What the words say: 1 of a telephone, -1 of another number, 0 nothing."""
   before = text[max(0, start - _BEFORE_CHARS) : start].rpartition('\n')[2]
-  small = before.replace('\u0130', 'i').lower()  # \u0130 alone would be two
+  small = before.translate(_TO_SMALL).lower()
   other = _last(_NEGATIVE, small)
   # A word far away, or of the sentence before, says nothing about this number.
   if other and not _NEAR.fullmatch(before, other.end()):

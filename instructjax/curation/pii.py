@@ -203,10 +203,11 @@ def _cards(text: str) -> Iterator[tuple[int, int]]:
       yield match.span()
 
 
-# From its first digit on, behind two letters.
+# Its first digit, behind two letters; the rest is looked at and not consumed,
+# or what is none would swallow the beginning of one.
 _IBAN = re.compile(
   r'\d(?<=[A-Za-z]{2}\d)(?<![A-Za-z0-9][A-Za-z]{2}\d)'
-  r'\d(?:[ \u00a0.-]?[A-Za-z0-9]){11,30}'
+  r'(?=(\d(?:[ \u00a0.-]?[A-Za-z0-9]){11,30}))'
 )
 
 
@@ -214,7 +215,7 @@ def _ibans(text: str) -> Iterator[tuple[int, int]]:
   iban = _checks().iban
   for match in _IBAN.finditer(text):
     start = match.start() - 2
-    found = phones.plain(text[start : match.end()])
+    found = phones.plain(text[start : match.end(1)])
     # A country's numbers have one length; words may follow it.
     for end in range(len(found), 14, -1):
       cut = end < len(found) and found[end].isalnum()

@@ -105,7 +105,7 @@ def run(
   partitions = count_partitions(scanned, partition_bytes)
   spooled = folder / 'spool'
   spooled.mkdir()
-  # Of one partition, a second process costs more than it saves.
+  # More than one a partition would only share the reading, a third of the work.
   with _pool(min(workers, partitions)) as pool:
     read = _read(pool, parts, settings, spooled, partitions)
     places = [spool.places(read.blocks, i) for i in range(partitions)]

@@ -34,7 +34,7 @@ def test_a_size_is_measured(tmp_path):
   assert row['cpu_seconds'] > 0 and 0.01 < row['peak_memory_gb'] < 2
 
 
-def test_what_is_paid_once_is_told_apart_round_by_round(tmp_path):
+def test_what_is_paid_once_is_told_apart(tmp_path):
   def rows(workers, *seconds):
     return [
       {'prompts': n, 'workers': workers, 'cpu_seconds': s, 'wall_seconds': s}
@@ -45,7 +45,9 @@ def test_what_is_paid_once_is_told_apart_round_by_round(tmp_path):
   rounds = [rows(1, 2.0, 2.5) + rows(2, 3.0, 5.0), rows(1, 1.0, 1.2)]
   of_all = scale.values(rounds, 'cpu_seconds', 1)
   assert of_all == {100: [0.02, 0.01], 200: [0.0125, 0.006]}
-  beyond = scale.values(rounds[:1], 'cpu_seconds', 2, beyond=True)
+  beyond = scale.values(rounds, 'cpu_seconds', 1, beyond=True)
+  assert beyond == {200: pytest.approx([0.01, -0.003])}  # without 1.5 each
+  beyond = scale.values(rounds, 'cpu_seconds', 2, beyond=True)
   assert beyond == {200: [pytest.approx(0.02)]}
   scale.draw(rounds[:1], tmp_path / 'figures' / 'cost.png')
   assert (tmp_path / 'figures' / 'cost.png').stat().st_size > 5000
