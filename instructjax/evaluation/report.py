@@ -9,12 +9,14 @@ disk, so a report can be made again at any time.
 from __future__ import annotations
 
 from collections.abc import Mapping
+import functools
 import json
 import pathlib
 import statistics
 from typing import Any
 
 from instructjax import metrics
+from instructjax import plots
 from instructjax.checkpoints import orbax_io
 from instructjax.evaluation import measured
 from instructjax.microworld import figures as world_figures
@@ -106,39 +108,38 @@ def _speed(folder: pathlib.Path) -> dict[str, float]:
 
 def draw(root: pathlib.Path, stages: Mapping[str, Any]) -> list[str]:
   """Draws one figure per stage; returns their paths relative to the run."""
-  import matplotlib
+  makers = {
+    f'{stage}.png': functools.partial(_curves, root / stage, told['task'])
+    for stage, told in stages.items()
+  }
+  return [f'figures/{name}' for name in plots.save(root / 'figures', makers)]
 
-  matplotlib.use('Agg')
+
+def _curves(folder: pathlib.Path, task: str) -> Any:
+  """A stage's metrics over its iterations; None if there is nothing to show."""
+  lines, panels = metrics.read(folder / 'metrics.jsonl'), PANELS.get(task)
+  if not lines or not panels:
+    return None
   import matplotlib.pyplot as plt
 
-  (root / 'figures').mkdir(exist_ok=True)
-  drawn = []
-  for stage, told in stages.items():
-    lines = metrics.read(root / stage / 'metrics.jsonl')
-    panels = PANELS.get(told['task'])
-    if not lines or not panels:
-      continue
-    figure, axes = plt.subplots(
-      1, len(panels), figsize=(4 * len(panels), 3), layout='constrained'
-    )
-    for axis, (title, names) in zip(axes, panels, strict=True):
-      for name in names:
-        points = [
-          (line['iteration'], line[name])
-          for line in lines
-          if line.get(name) is not None
-        ]
-        if points:
-          axis.plot(*zip(*points, strict=True), label=name, marker=_dot(points))
-      axis.set_title(title, fontsize=10)
-      axis.set_xlabel('iteration')
-      if axis.lines:  # a run without the metric leaves its panel empty
-        axis.legend(fontsize=8)
-    figure.suptitle(stage)
-    figure.savefig(root / 'figures' / f'{stage}.png', dpi=120)
-    plt.close(figure)
-    drawn.append(f'figures/{stage}.png')
-  return drawn
+  figure, axes = plt.subplots(
+    1, len(panels), figsize=(4 * len(panels), 3), layout='constrained'
+  )
+  for axis, (title, names) in zip(axes, panels, strict=True):
+    for name in names:
+      points = [
+        (line['iteration'], line[name])
+        for line in lines
+        if line.get(name) is not None
+      ]
+      if points:
+        axis.plot(*zip(*points, strict=True), label=name, marker=_dot(points))
+    axis.set_title(title, fontsize=10)
+    axis.set_xlabel('iteration')
+    if axis.lines:  # a run without the metric leaves its panel empty
+      axis.legend(fontsize=8)
+  figure.suptitle(folder.name)
+  return figure
 
 
 def _dot(points: list) -> str:
